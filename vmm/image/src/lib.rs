@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! Container images: from a reference to an EROFS image in the store. Knows no VM.
+
+pub mod digest;
