@@ -1,3 +1,34 @@
-//! Placeholder until the first module lands.
+//! `cargo xtask VERB`: builds, tests and measures hull on a bare Debian 12 machine.
+//!
+//! One module for each verb, each with `Args` (what can be typed, explained by its own `--help`) and `run(Args)`.
+//! This file knows which verbs exist and nothing of what they do.
 
-fn main() {}
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and measures hull.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// The verbs, in the order in which a newcomer meets them. A verb is listed here when it does what it says.
+#[derive(Subcommand)]
+enum Verb {}
+
+fn main() -> ExitCode {
+    let result: anyhow::Result<ExitCode> = match Cli::parse().verb {};
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            progress::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
