@@ -1,0 +1,122 @@
+//! What a virtual machine is to be: sizes and switches, checked when they are made.
+//!
+//! Knows nothing of images, of the command line or of KVM; descriptors travel beside it (`vmm::Start`).
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The shape of one virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VmConfig {
+    /// Guest memory. Not committed up front: what the guest never touches costs nothing.
+    pub(crate) memory: Memory,
+    /// Virtual processors.
+    pub(crate) cpus: Cpus,
+    /// Carry the guest kernel's whole log to the VMM's standard error, not only its last words.
+    pub(crate) kernel_log: bool,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self {
+            memory: Memory::DEFAULT,
+            cpus: Cpus::ONE,
+            kernel_log: false,
+        }
+    }
+}
+
+/// A number that no virtual machine can have.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum ConfigError {
+    /// Guest memory out of bounds.
+    #[error("A virtual machine has {least} MiB to {most} MiB of memory, not {0} MiB", least = Memory::LEAST, most = Memory::MOST)]
+    Memory(u64),
+    /// Too few or too many virtual processors.
+    #[error("A virtual machine has 1 to {most} processors, not {0}", most = Cpus::MOST)]
+    Cpus(u64),
+}
+
+/// Guest memory in MiB, within what a guest can boot in and a host can map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub(crate) struct Memory(u64);
+
+impl Memory {
+    /// The least a trimmed kernel and its init fit in, MiB.
+    pub(crate) const LEAST: u64 = 32;
+    /// 1 TiB, in MiB: stays below every host's physical address width.
+    pub(crate) const MOST: u64 = 1 << 20;
+    /// What `hull run` gives unless told otherwise.
+    pub(crate) const DEFAULT: Self = Self(256);
+
+    /// So many MiB of memory.
+    pub(crate) fn mib(mib: u64) -> Result<Self, ConfigError> {
+        if (Self::LEAST..=Self::MOST).contains(&mib) {
+            Ok(Self(mib))
+        } else {
+            Err(ConfigError::Memory(mib))
+        }
+    }
+
+    /// The size in bytes.
+    pub(crate) fn bytes(self) -> u64 {
+        self.0 << 20
+    }
+}
+
+impl TryFrom<u64> for Memory {
+    type Error = ConfigError;
+
+    fn try_from(mib: u64) -> Result<Self, ConfigError> {
+        Self::mib(mib)
+    }
+}
+
+impl From<Memory> for u64 {
+    fn from(memory: Memory) -> Self {
+        memory.0
+    }
+}
+
+/// How many virtual processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub(crate) struct Cpus(u8);
+
+impl Cpus {
+    /// One processor: the flavour of kernel without SMP serves it.
+    pub(crate) const ONE: Self = Self(1);
+    /// As many as the MP table and the interrupt controller are laid out for.
+    pub(crate) const MOST: u64 = 16;
+
+    /// So many processors.
+    pub(crate) fn new(count: u64) -> Result<Self, ConfigError> {
+        match u8::try_from(count) {
+            Ok(small) if (1..=Self::MOST).contains(&count) => Ok(Self(small)),
+            _ => Err(ConfigError::Cpus(count)),
+        }
+    }
+
+    /// The number.
+    pub(crate) fn count(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Cpus {
+    type Error = ConfigError;
+
+    fn try_from(count: u64) -> Result<Self, ConfigError> {
+        Self::new(count)
+    }
+}
+
+impl From<Cpus> for u64 {
+    fn from(cpus: Cpus) -> Self {
+        u64::from(cpus.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The life of one virtual machine, from descriptors to its report.
+
+pub(crate) mod report;

@@ -1,0 +1,183 @@
+//! The two messages between launcher and VMM, on one `SOCK_SEQPACKET` socket pair: `Start` with its descriptors goes in,
+//! `Report` comes out.
+//!
+//! A closed socket is a message too: the launcher is gone, end the guest.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::VmConfig;
+use crate::machine::report::Report;
+
+/// Most disks one virtual machine can have: each takes an interrupt line, and they run out.
+pub(crate) const MOST_DISKS: usize = 8;
+/// Kernel log lines and names are short; a report that is longer is not ours.
+const LONGEST_MESSAGE: usize = 16 << 10;
+/// kvm, kernel, initramfs, channel.
+const FIXED_DESCRIPTORS: usize = 4;
+
+/// All that a VMM process needs.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// The virtual machine's shape.
+    pub(crate) config: VmConfig,
+    /// `/dev/kvm`, open for reading and writing.
+    pub(crate) kvm: OwnedFd,
+    /// An uncompressed x86-64 kernel with a PVH entry point, open for reading.
+    pub(crate) kernel: OwnedFd,
+    /// A cpio archive with `/init`, open for reading.
+    pub(crate) initramfs: OwnedFd,
+    /// The VMM's end of the vsock channel (`SOCK_SEQPACKET`).
+    pub(crate) channel: OwnedFd,
+    /// `/dev/vda`, `/dev/vdb`, … in this order; at most [`MOST_DISKS`].
+    pub(crate) disks: Vec<DiskFile>,
+}
+
+/// A file the guest sees as a block device.
+#[derive(Debug)]
+pub(crate) struct DiskFile {
+    /// The open file.
+    pub(crate) file: OwnedFd,
+    /// Whether the device refuses writes.
+    pub(crate) read_only: bool,
+}
+
+/// What of `Start` is not a descriptor.
+#[derive(Serialize, Deserialize)]
+struct Letter {
+    config: VmConfig,
+    read_only: Vec<bool>,
+}
+
+/// A message between launcher and VMM that did not pass.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    /// The socket refused.
+    #[error("Passing a message between launcher and VMM failed")]
+    Socket(#[from] Errno),
+    /// The other side is gone.
+    #[error("The other side closed the socket between launcher and VMM")]
+    Closed,
+    /// Bytes that are no such message.
+    #[error("A message between launcher and VMM is malformed")]
+    Malformed(#[from] postcard::Error),
+    /// Descriptors are missing or too many.
+    #[error("The launcher's message carries {0} descriptors, which do not fit its text")]
+    Descriptors(usize),
+    /// More disks than there are interrupt lines.
+    #[error("A virtual machine has at most {MOST_DISKS} disks, not {0}")]
+    Disks(usize),
+}
+
+impl Start {
+    /// Sends everything to the VMM at the other end of `socket`. May be called before the VMM process exists.
+    pub(crate) fn send(&self, socket: impl AsFd) -> Result<(), StartError> {
+        if self.disks.len() > MOST_DISKS {
+            return Err(StartError::Disks(self.disks.len()));
+        }
+        let letter = Letter {
+            config: self.config.clone(),
+            read_only: self.disks.iter().map(|disk| disk.read_only).collect(),
+        };
+        let text = postcard::to_allocvec(&letter)?;
+        let fixed = [&self.kvm, &self.kernel, &self.initramfs, &self.channel];
+        let descriptors: Vec<BorrowedFd<'_>> = fixed
+            .into_iter()
+            .chain(self.disks.iter().map(|disk| &disk.file))
+            .map(AsFd::as_fd)
+            .collect();
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + MOST_DISKS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(
+            socket,
+            &[IoSlice::new(&text)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        Ok(())
+    }
+
+    /// Waits for the launcher's message.
+    pub(crate) fn receive(socket: impl AsFd) -> Result<Self, StartError> {
+        let mut text = [0; 1024];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + MOST_DISKS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut text)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        if received.bytes == 0 {
+            return Err(StartError::Closed);
+        }
+        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(FIXED_DESCRIPTORS + MOST_DISKS);
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(some) = message {
+                descriptors.extend(some);
+            }
+        }
+        let letter: Letter = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default())?;
+        let count = descriptors.len();
+        if received.flags.contains(ReturnFlags::CTRUNC)
+            || count != FIXED_DESCRIPTORS + letter.read_only.len()
+        {
+            return Err(StartError::Descriptors(count));
+        }
+        let mut descriptors = descriptors.into_iter();
+        let (Some(kvm), Some(kernel), Some(initramfs), Some(channel)) = (
+            descriptors.next(),
+            descriptors.next(),
+            descriptors.next(),
+            descriptors.next(),
+        ) else {
+            return Err(StartError::Descriptors(count));
+        };
+        let disks = descriptors
+            .zip(letter.read_only)
+            .map(|(file, read_only)| DiskFile { file, read_only })
+            .collect();
+        Ok(Self {
+            config: letter.config,
+            kvm,
+            kernel,
+            initramfs,
+            channel,
+            disks,
+        })
+    }
+}
+
+/// Sends the VMM's last words.
+pub(crate) fn send_report(socket: impl AsFd, report: &Report) -> Result<(), StartError> {
+    let text = postcard::to_allocvec(report)?;
+    rustix::net::send(socket, &text, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Waits for the VMM's last words; `Closed` means that it died without any.
+pub(crate) fn receive_report(socket: impl AsFd) -> Result<Report, StartError> {
+    let mut text = vec![0; LONGEST_MESSAGE];
+    let (length, _) = rustix::net::recv(socket, &mut text[..], RecvFlags::empty())?;
+    if length == 0 {
+        return Err(StartError::Closed);
+    }
+    Ok(postcard::from_bytes(
+        text.get(..length).unwrap_or_default(),
+    )?)
+}
+
+#[cfg(test)]
+mod tests;

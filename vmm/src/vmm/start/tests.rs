@@ -1,0 +1,128 @@
+//! Both messages over a real socket pair.
+
+use std::os::fd::AsRawFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::*;
+use crate::machine::report::{Counts, End, Timings};
+
+fn sockets() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap()
+}
+
+fn file() -> OwnedFd {
+    rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap()
+}
+
+fn inode(file: &OwnedFd) -> u64 {
+    rustix::fs::fstat(file).unwrap().st_ino
+}
+
+fn start(disks: usize) -> Start {
+    let disks = (0..disks)
+        .map(|number| DiskFile {
+            file: file(),
+            read_only: number == 0,
+        })
+        .collect();
+    Start {
+        config: VmConfig::default(),
+        kvm: file(),
+        kernel: file(),
+        initramfs: file(),
+        channel: file(),
+        disks,
+    }
+}
+
+#[test]
+fn descriptors_arrive_in_their_places() {
+    let (ours, theirs) = sockets();
+    let sent = start(2);
+    sent.send(&ours).unwrap();
+    let received = Start::receive(&theirs).unwrap();
+    assert_eq!(received.config, sent.config);
+    assert_eq!(inode(&received.kvm), inode(&sent.kvm));
+    assert_eq!(inode(&received.kernel), inode(&sent.kernel));
+    assert_eq!(inode(&received.initramfs), inode(&sent.initramfs));
+    assert_eq!(inode(&received.channel), inode(&sent.channel));
+    let disks: Vec<_> = received
+        .disks
+        .iter()
+        .map(|disk| (inode(&disk.file), disk.read_only))
+        .collect();
+    assert_eq!(
+        disks,
+        [
+            (inode(&sent.disks[0].file), true),
+            (inode(&sent.disks[1].file), false)
+        ]
+    );
+    assert_ne!(received.kvm.as_raw_fd(), sent.kvm.as_raw_fd());
+}
+
+#[test]
+fn the_most_disks_fit_and_one_more_does_not() {
+    let (ours, theirs) = sockets();
+    start(MOST_DISKS).send(&ours).unwrap();
+    assert_eq!(Start::receive(&theirs).unwrap().disks.len(), MOST_DISKS);
+    assert!(matches!(
+        start(MOST_DISKS + 1).send(&ours),
+        Err(StartError::Disks(9))
+    ));
+}
+
+#[test]
+fn a_closed_socket_is_told_from_garbage() {
+    let (ours, theirs) = sockets();
+    rustix::net::send(&ours, &[0xff; 40], SendFlags::empty()).unwrap();
+    assert!(matches!(
+        Start::receive(&theirs),
+        Err(StartError::Malformed(_))
+    ));
+    let text = postcard::to_allocvec(&Letter {
+        config: VmConfig::default(),
+        read_only: vec![],
+    })
+    .unwrap();
+    rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();
+    assert!(matches!(
+        Start::receive(&theirs),
+        Err(StartError::Descriptors(0))
+    ));
+    drop(ours);
+    assert!(matches!(Start::receive(&theirs), Err(StartError::Closed)));
+}
+
+#[test]
+fn a_report_comes_back_whole() {
+    let (ours, theirs) = sockets();
+    let report = Report {
+        end: End::Panic {
+            message: "Attempted to kill init!".to_owned(),
+        },
+        counts: Counts {
+            port: 3,
+            kicks: 9,
+            unused_devices: vec![("a".into(), "b".into())],
+            ..Counts::default()
+        },
+        timings: Timings {
+            started: 1,
+            tsc_khz: 1_000_000,
+            ..Timings::default()
+        },
+    };
+    send_report(&theirs, &report).unwrap();
+    assert_eq!(receive_report(&ours).unwrap(), report);
+    assert_eq!(report.counts.exits(), 3);
+    drop(theirs);
+    assert!(matches!(receive_report(&ours), Err(StartError::Closed)));
+}
