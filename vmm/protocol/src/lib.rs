@@ -1,1 +1,41 @@
-//! Placeholder until the first module lands.
+//! Every byte between the host and guest init: message types and their framing. Knows no socket, no process and no
+//! policy; both sides are built from it, and either side may be hostile.
+//!
+//! Guest init dials host port [`AGENT_PORT`] over vsock. Each connection starts with one [`Opening`] frame from the
+//! guest. After [`Opening::Hello`] the connection carries [`FromHost`] and [`FromGuest`] frames; after
+//! [`Opening::Attach`] it carries one stream's raw bytes, whose end is a shutdown of the sending direction.
+//!
+//! The order of a run: `Hello` → [`FromHost::Run`] → `Attach` for each stream → [`FromGuest::Started`] or
+//! [`FromGuest::Failed`] → [`FromGuest::Exited`]. All output was written to its streams before `Exited` is sent.
+//! The host closes the control connection when it has what it wants; the guest then powers off, whatever it was doing.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+mod bytes;
+mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+mod message;
+
+pub use bytes::Bytes;
+pub use frame::{Decoder, FrameError, Message, encode, read, write};
+pub use message::{
+    Attach, Container, Failure, FromGuest, FromHost, Hello, Opening, Process, ProcessId, Status,
+    Stream,
+};
+
+/// The host's vsock port on which it expects guest init (vsock CID 2).
+pub const AGENT_PORT: u32 = 1024;
+
+/// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
+/// together; a difference means a stale initramfs, not something to negotiate.
+pub const VERSION: u16 = 1;

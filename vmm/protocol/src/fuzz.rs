@@ -1,0 +1,41 @@
+//! The body of the fuzz target: hostile bytes into every decoder. Called by tests/fuzz and by the tests of this crate.
+
+use std::fmt::Debug;
+
+use crate::{Decoder, FromGuest, FromHost, Message, Opening, encode, read};
+
+/// Feeds `data` to the reader of each kind of message.
+///
+/// # Panics
+/// When a decoded message is not the same after another round trip, or the blocking and the incremental reader differ.
+pub fn decode(data: &[u8]) {
+    kind::<Opening>(data);
+    kind::<FromHost>(data);
+    kind::<FromGuest>(data);
+}
+
+fn kind<M: Message + PartialEq + Debug>(data: &[u8]) {
+    let mut source = data;
+    let mut decoder = Decoder::new();
+    let mut bytes = data.chunks(7);
+    while let Ok(Some(message)) = read::<M>(&mut source) {
+        let again = encode(&message)
+            .ok()
+            .map(|frame| read::<M>(&mut frame.as_slice()));
+        assert!(
+            matches!(&again, Some(Ok(Some(again))) if *again == message),
+            "{message:?} became {again:?}"
+        );
+        let incremental = loop {
+            match decoder.take::<M>() {
+                Ok(None) => match bytes.next() {
+                    Some(more) => decoder.push(more),
+                    None => break None,
+                },
+                Ok(found) => break found,
+                Err(_) => break None,
+            }
+        };
+        assert_eq!(incremental.as_ref(), Some(&message));
+    }
+}
