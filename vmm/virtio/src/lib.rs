@@ -1,1 +1,26 @@
-//! Placeholder until the first module lands.
+//! virtio 1.2 device models behind the MMIO transport (modern, version 2). Knows no KVM, no event loop and no thread.
+//!
+//! A machine builds a device, puts it behind [`Mmio`] and from then on sees only a [`Slot`]; the slot talks back through
+//! [`Notify`].
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        reason = "a failing test may panic"
+    )
+)]
+
+mod error;
+mod slot;
+
+pub use error::{ChainFault, DeviceError};
+pub use slot::{Notify, QUEUE_NOTIFY, Slot, StateError, WINDOW};
