@@ -1,86 +1,74 @@
-//! Content digests (image-spec 1.1, descriptor.md "Digests"): sha256 and nothing else.
-//! Knows no file, no network and no image.
+//! Content digests: `sha256:` and 64 hexadecimal figures. Knows no files and no registries.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-mod tests;
-
-/// A sha256 digest. Written as `sha256:` and 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
-
-/// Why a text is no digest that hull accepts.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// Why a text is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// There is no colon between an algorithm and a value.
-    #[error("Digest {0:?} does not have the form sha256:HEX")]
-    Form(String),
-    /// A digest of another algorithm.
+    /// Not `ALGORITHM:HEX`, or the figures are not 64 lower-case hexadecimal ones.
+    #[error("Not a digest: {0:?}")]
+    Malformed(String),
+    /// An algorithm other than sha256.
     #[error("Digest algorithm {0:?} is not supported, only sha256 is")]
     Algorithm(String),
-    /// The value is not 64 lower-case hexadecimal digits.
-    #[error("Digest {0:?} is not 64 lower-case hexadecimal digits after sha256:")]
-    Value(String),
 }
+
+/// A SHA-256 content digest (OCI image spec, "Digests").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The digest of `bytes`.
-    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The 64 hexadecimal digits, without the algorithm.
-    #[must_use]
-    pub fn hex(&self) -> String {
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-        self.0
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect()
+    /// The digest whose 32 raw bytes these are.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
-    /// The raw 32 bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8; 32] {
+    /// The 32 raw bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-}
 
-impl FromStr for Digest {
-    type Err = DigestError;
+    /// The 64 hexadecimal figures without the algorithm: fit for a file name.
+    pub fn hex(&self) -> String {
+        const FIGURES: [char; 16] = [
+            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+        ];
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            for nibble in [byte >> 4, byte & 15] {
+                text.extend(FIGURES.get(usize::from(nibble)));
+            }
+        }
+        text
+    }
 
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        // A digest can come from a registry: no more of it than this gets into an error.
-        let shown = || text.chars().take(96).collect::<String>();
-        let (algorithm, value) = text
-            .split_once(':')
-            .ok_or_else(|| DigestError::Form(shown()))?;
-        if algorithm != "sha256" {
-            return Err(DigestError::Algorithm(algorithm.chars().take(32).collect()));
+    /// Reads 64 lower-case hexadecimal figures.
+    pub fn from_hex(text: &str) -> Result<Self, DigestError> {
+        let malformed = || DigestError::Malformed(text.chars().take(100).collect());
+        let figure = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            _ => Err(malformed()),
+        };
+        if text.len() != 64 {
+            return Err(malformed());
         }
         let mut bytes = [0; 32];
-        if value.len() != 64 {
-            return Err(DigestError::Value(shown()));
-        }
-        for (byte, pair) in bytes.iter_mut().zip(value.as_bytes().chunks_exact(2)) {
-            let mut number = 0;
-            for &digit in pair {
-                number = number << 4
-                    | match digit {
-                        b'0'..=b'9' => digit - b'0',
-                        b'a'..=b'f' => digit - b'a' + 10,
-                        _ => return Err(DigestError::Value(shown())),
-                    };
-            }
-            *byte = number;
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = pair else {
+                return Err(malformed());
+            };
+            *byte = figure(*high)? << 4 | figure(*low)?;
         }
         Ok(Self(bytes))
     }
@@ -88,8 +76,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "sha256:{}", self.hex())
     }
 }
 
@@ -99,26 +86,39 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        match text.split_once(':') {
+            Some(("sha256", hex)) => Self::from_hex(hex),
+            Some((algorithm @ ("sha384" | "sha512" | "blake3"), _)) => {
+                Err(DigestError::Algorithm(algorithm.to_owned()))
+            }
+            _ => Err(DigestError::Malformed(text.chars().take(100).collect())),
+        }
+    }
+}
+
 impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// Computes a digest piece by piece.
+/// A digest under way.
 #[derive(Clone)]
 pub struct Hasher(ring::digest::Context);
 
 impl Hasher {
     /// Nothing hashed yet.
-    #[must_use]
     pub fn new() -> Self {
         Self(ring::digest::Context::new(&ring::digest::SHA256))
     }
@@ -129,7 +129,6 @@ impl Hasher {
     }
 
     /// The digest of everything added.
-    #[must_use]
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 32];
         for (to, from) in bytes.iter_mut().zip(self.0.finish().as_ref()) {
@@ -145,8 +144,5 @@ impl Default for Hasher {
     }
 }
 
-impl fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hasher")
-    }
-}
+#[cfg(test)]
+mod tests;
