@@ -3,7 +3,11 @@
 //! One module for each verb, each with `Args` (what can be typed, explained by its own `--help`) and `run(Args)`.
 //! This file knows which verbs exist and nothing of what they do.
 
+mod apt;
+mod cpio;
+mod lab;
 mod progress;
+mod sys;
 mod workspace;
 
 use std::process::ExitCode;
@@ -20,10 +24,22 @@ struct Cli {
 
 /// The verbs, in the order in which a newcomer meets them. A verb is listed here when it does what it says.
 #[derive(Subcommand)]
-enum Verb {}
+enum Verb {
+    /// Runs a command on an emulated AMD host whose KVM boots Linux; without a command, a shell
+    ///
+    /// The files of this machine are all there, under the same names; what the command writes is gone afterwards, except
+    /// under --share-rw. Working directory, environment, arguments, the three streams and the exit code are as here.
+    Lab(lab::Args),
+    /// The other end of `lab`: what it starts in the emulated machine
+    #[command(hide = true)]
+    Inside,
+}
 
 fn main() -> ExitCode {
-    let result: anyhow::Result<ExitCode> = match Cli::parse().verb {};
+    let result: anyhow::Result<ExitCode> = match Cli::parse().verb {
+        Verb::Lab(args) => lab::run(args),
+        Verb::Inside => lab::run_inside(),
+    };
     match result {
         Ok(code) => code,
         Err(error) => {

@@ -13,5 +13,6 @@ pub(crate) fn root() -> PathBuf {
 
 /// Cargo's target directory, where everything that is built or cached goes.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }

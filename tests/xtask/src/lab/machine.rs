@@ -1,0 +1,203 @@
+//! The lab's machine: QEMU and one virtiofsd for each shared directory, as child processes that end when we do. Knows how
+//! they are called, and nothing of what runs inside.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use rustix::fs::MemfdFlags;
+use rustix::io::FdFlags;
+
+use super::system::System;
+use crate::sys;
+
+/// What a machine is made of.
+pub(crate) struct Shape {
+    /// One instruction is one nanosecond of the machine's clock; one CPU only.
+    pub(crate) icount: bool,
+    /// Virtual CPUs.
+    pub(crate) cpus: u32,
+    /// Memory, in QEMU's notation.
+    pub(crate) memory: String,
+    /// Directories of the outer host that the lab may write to.
+    pub(crate) shares: Vec<PathBuf>,
+}
+
+/// A running machine. Dropped, it is ended at once.
+pub(crate) struct Machine {
+    processes: Vec<Child>,
+    /// What the kernel's serial console and the processes themselves have said; nobody reads it where all goes well.
+    log: File,
+}
+
+impl Machine {
+    /// Starts the machine. `own` is the initramfs of this lab alone, `ports` the machine's ends of the streams.
+    pub(crate) fn start(
+        shape: &Shape,
+        system: &System,
+        own: &[u8],
+        ports: Vec<(u32, OwnedFd)>,
+    ) -> Result<Self> {
+        let log: File = rustix::fs::memfd_create("lab-log", MemfdFlags::CLOEXEC)?.into();
+        let mut machine = Self {
+            processes: Vec::new(),
+            log,
+        };
+        // The servers first: they must not inherit what is meant for QEMU, or its end would not be seen.
+        let root = PathBuf::from("/");
+        let mut shared = vec![("outer".to_owned(), machine.share(&root, true)?)];
+        for (index, directory) in shape.shares.iter().enumerate() {
+            shared.push((
+                format!("share{}", index + 1),
+                machine.share(directory, false)?,
+            ));
+        }
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-M",
+            "pc,usb=off,hpet=off",
+        ]);
+        if shape.icount {
+            qemu.args([
+                "-accel",
+                "tcg",
+                "-icount",
+                "shift=0,sleep=off",
+                "-cpu",
+                "max,-erms,-fsrm",
+            ]);
+        } else {
+            qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        }
+        qemu.args(["-smp", &shape.cpus.to_string(), "-m", &shape.memory]);
+        qemu.args([
+            "-object",
+            &format!(
+                "memory-backend-memfd,id=memory,size={},share=on",
+                shape.memory
+            ),
+        ]);
+        qemu.args(["-machine", "memory-backend=memory"]);
+        let mut inherited: Vec<OwnedFd> = Vec::new();
+        let mut pass = |fd: OwnedFd| -> Result<i32> {
+            rustix::io::fcntl_setfd(&fd, FdFlags::empty())?;
+            let number = fd.as_raw_fd();
+            inherited.push(fd);
+            Ok(number)
+        };
+        let initramfs = pass(machine.initramfs(system, own)?)?;
+        qemu.arg("-kernel")
+            .arg(&system.kernel)
+            .arg("-initrd")
+            .arg(format!("/proc/self/fd/{initramfs}"));
+        qemu.args([
+            "-append",
+            "console=ttyS0 quiet mitigations=off panic=-1 no_timer_check tsc=reliable",
+        ]);
+        let console = pass(machine.log.as_fd().try_clone_to_owned()?)?;
+        qemu.args([
+            "-chardev",
+            &format!("file,id=console,append=on,path=/proc/self/fd/{console}"),
+        ]);
+        qemu.args(["-serial", "chardev:console"]);
+        // The ports' names inside begin with the place of their device: this one is the first.
+        qemu.args([
+            "-device",
+            "virtio-serial-pci,id=ports,max_ports=8",
+            "-device",
+            "virtio-rng-pci",
+        ]);
+        for (number, fd) in ports {
+            let fd = pass(fd)?;
+            qemu.args(["-chardev", &format!("socket,id=port{number},fd={fd}")]);
+            qemu.args([
+                "-device",
+                &format!("virtserialport,bus=ports.0,nr={number},chardev=port{number}"),
+            ]);
+        }
+        for (tag, fd) in shared {
+            let fd = pass(fd)?;
+            qemu.args(["-chardev", &format!("socket,id={tag},fd={fd}")]);
+            qemu.args([
+                "-device",
+                &format!("vhost-user-fs-pci,queue-size=1024,chardev={tag},tag={tag}"),
+            ]);
+        }
+        machine.spawn(qemu)?;
+        Ok(machine)
+    }
+
+    /// The two initramfs archives, one after the other, in a file that has no name.
+    fn initramfs(&self, system: &System, own: &[u8]) -> Result<OwnedFd> {
+        let mut file: File = rustix::fs::memfd_create("lab-initramfs", MemfdFlags::CLOEXEC)?.into();
+        std::io::copy(&mut File::open(&system.initramfs)?, &mut file)?;
+        file.write_all(own)?;
+        Ok(file.into())
+    }
+
+    /// Starts a file server for a directory and returns the connection to it.
+    ///
+    /// The outer host's root does not change under a lab that lives for seconds, so everything may be cached; a directory
+    /// that is written from both sides may not.
+    fn share(&mut self, directory: &Path, root: bool) -> Result<OwnedFd> {
+        let place = tempfile::tempdir()?;
+        let listener = UnixListener::bind(place.path().join("socket"))
+            .context("No socket for the file server")?;
+        let stream = UnixStream::connect(place.path().join("socket"))?;
+        rustix::io::fcntl_setfd(&listener, FdFlags::empty())?;
+        let mut server = Command::new("/usr/lib/qemu/virtiofsd");
+        server.arg(format!("--fd={}", listener.as_raw_fd()));
+        server.arg("-o").arg({
+            let mut option = std::ffi::OsString::from("source=");
+            option.push(directory);
+            option
+        });
+        server.args(["-o", if root { "cache=always" } else { "cache=auto" }]);
+        server.args(["-o", "xattr", "-o", "sandbox=chroot", "-o", "log_level=err"]);
+        self.spawn(server)?;
+        Ok(stream.into())
+    }
+
+    fn spawn(&mut self, mut command: Command) -> Result<()> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command
+            .stdin(Stdio::null())
+            .stdout(self.log.try_clone()?)
+            .stderr(self.log.try_clone()?);
+        let child = sys::end_with_us(&mut command)
+            .spawn()
+            .with_context(|| format!("{name} does not start"))?;
+        self.processes.push(child);
+        Ok(())
+    }
+
+    /// The end of what the kernel and the processes have said.
+    pub(crate) fn last_words(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.log.rewind();
+        let _ = self.log.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+        }
+        for process in &mut self.processes {
+            let _ = process.wait();
+        }
+    }
+}
