@@ -19,8 +19,18 @@
     )
 )]
 
+mod chain;
+mod device;
+mod entropy;
 mod error;
+mod mmio;
+mod queue;
 mod slot;
+mod sys;
 
+pub use chain::{Chain, Reader, Writer};
+pub use device::{Io, Served, VirtioDevice};
+pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
+pub use mmio::Mmio;
 pub use slot::{Notify, QUEUE_NOTIFY, Slot, StateError, WINDOW};

@@ -1,0 +1,179 @@
+//! What a device model is, and the queues it is lent for one step. Refuses to know registers and snapshots' encoding.
+
+use std::os::fd::BorrowedFd;
+
+use serde::{Serialize, de::DeserializeOwned};
+use vm_memory::GuestMemoryMmap;
+
+use crate::chain::Chain;
+use crate::queue::{Queue, Ring};
+use crate::{DeviceError, Notify, StateError};
+
+/// Most chains served in one step; then others get their turn.
+const CHAINS_A_STEP: usize = 256;
+
+/// Once this many bytes of buffers were served in one step, others get their turn.
+const BYTES_A_STEP: usize = 32 << 20;
+
+/// A device model: state and one step. No threads, no locks, no KVM.
+pub trait VirtioDevice: Send + 'static {
+    /// Device type (virtio 1.2 §5).
+    const ID: u32;
+    /// Prefix of messages and key in snapshots.
+    const NAME: &'static str;
+    /// Kernel option without which a guest never starts the device.
+    const KERNEL: &'static str;
+    /// Largest size of each queue: powers of two.
+    const QUEUES: &'static [u16];
+    /// Facts of the device that a snapshot must carry: no queues, no registers, no host descriptors.
+    type State: Serialize + DeserializeOwned;
+
+    /// Feature bits of the device type. The transport adds its own.
+    fn features(&self) -> u64 {
+        0
+    }
+
+    /// The configuration space as the guest reads it now, little-endian.
+    fn config(&self) -> impl AsRef<[u8]> {
+        [0; 0]
+    }
+
+    /// The guest wrote `data` at `offset` of the configuration space.
+    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
+
+    /// The guest notified `queue` of new chains, or the step before had more than its share to do.
+    ///
+    /// # Errors
+    /// What the guest broke; the device is then [`reset`](Self::reset) and stays silent until the driver resets it too.
+    fn kick(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), DeviceError>;
+
+    /// A descriptor that is readable when the host has something for the device. The same one for the device's whole life.
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// [`host_fd`](Self::host_fd) is readable. Also called while the driver is not ready: then queues serve nothing,
+    /// and the device must see to it that the descriptor does not stay readable.
+    ///
+    /// # Errors
+    /// As of [`kick`](Self::kick).
+    fn host_ready(&mut self, _io: &mut Io<'_>) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Forgets what the driver has asked for and what it was told.
+    fn reset(&mut self) {}
+
+    /// What [`restore`](Self::restore) needs.
+    fn save(&self) -> Self::State;
+
+    /// Takes on a saved state, on a device built for the same purpose. Nothing in `state` is trusted.
+    ///
+    /// # Errors
+    /// [`StateError::Impossible`]
+    fn restore(&mut self, state: Self::State) -> Result<(), StateError>;
+}
+
+/// What became of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It goes back to the driver, with this many bytes written into it.
+    Done(u32),
+    /// There is no use for it yet: it stays first in its queue, and the step ends.
+    Later,
+}
+
+/// The queues and the memory a device is lent for one step.
+pub struct Io<'a> {
+    memory: &'a GuestMemoryMmap,
+    queues: &'a mut [Queue],
+    features: u64,
+    notify: &'a dyn Notify,
+    pub(crate) queue_interrupt: bool,
+    pub(crate) config_changed: bool,
+}
+
+impl<'a> Io<'a> {
+    /// `queues` is empty while the driver is not ready.
+    pub(crate) fn new(
+        memory: &'a GuestMemoryMmap,
+        queues: &'a mut [Queue],
+        features: u64,
+        notify: &'a dyn Notify,
+    ) -> Self {
+        Self {
+            memory,
+            queues,
+            features,
+            notify,
+            queue_interrupt: false,
+            config_changed: false,
+        }
+    }
+
+    /// Whether the driver took all of these feature bits.
+    pub fn has(&self, features: u64) -> bool {
+        self.features & features == features
+    }
+
+    /// The driver will be told that the configuration space changed.
+    pub fn config_changed(&mut self) {
+        self.config_changed = true;
+    }
+
+    /// The host side of the device is gone for good. Say it once.
+    pub fn hung_up(&self) {
+        self.notify.hung_up();
+    }
+
+    /// Lends the waiting chains of `queue` to `serve`, one after the other, until none is left, it says
+    /// [`Served::Later`], or the step has done its share; in the last case another kick of the queue follows. The
+    /// driver is asked for notifications only when none is left, and interrupted at most once a step.
+    ///
+    /// # Errors
+    /// Those of `serve`, and whatever is wrong with the queue.
+    pub fn serve(
+        &mut self,
+        queue: usize,
+        mut serve: impl FnMut(&mut Chain<'a>) -> Result<Served, DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let Some(state) = self.queues.get_mut(queue).filter(|state| state.ready) else {
+            return Ok(());
+        };
+        let mut ring = state.open(queue, self.memory, self.features)?;
+        let end = drain(&mut ring, &mut serve)?;
+        self.queue_interrupt |= ring.must_interrupt()?;
+        if end == End::Share {
+            self.notify.kick_again(queue);
+        }
+        Ok(())
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum End {
+    Empty,
+    Later,
+    Share,
+}
+
+fn drain<'m>(
+    ring: &mut Ring<'_, 'm>,
+    serve: &mut impl FnMut(&mut Chain<'m>) -> Result<Served, DeviceError>,
+) -> Result<End, DeviceError> {
+    let mut chain = Chain::default();
+    let (mut chains, mut bytes) = (0_usize, 0_usize);
+    while ring.is_waiting()? || ring.ask_for_more()? {
+        if chains >= CHAINS_A_STEP || bytes >= BYTES_A_STEP {
+            return Ok(End::Share);
+        }
+        let head = ring.first(&mut chain)?;
+        chains = chains.saturating_add(1);
+        bytes = bytes.saturating_add(chain.len());
+        match serve(&mut chain)? {
+            Served::Done(written) => ring.complete(head, written)?,
+            Served::Later => return Ok(End::Later),
+        }
+    }
+    Ok(End::Empty)
+}

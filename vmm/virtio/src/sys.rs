@@ -1,0 +1,99 @@
+//! The crate's only unsafe: system calls whose buffers are guest memory. Refuses to know what is transferred.
+#![expect(unsafe_code, reason = "buffers in guest memory have no safe type")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use vm_memory::VolatileSlice;
+
+/// Most segments one system call takes (`IOV_MAX`); a transfer of more comes out short.
+const SEGMENTS: usize = 1024;
+
+/// `preadv(2)`
+pub(crate) fn read_at<'m>(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let offset = offset_of(offset)?;
+    let (vectors, count) = vectors(segments);
+    // SAFETY: each vector is a slice of mapped guest memory that outlives this call ('m), as `vectors` made it; that
+    // memory is shared with the guest, so no reference to it exists that the kernel's writes could contradict.
+    retry(|| unsafe { libc::preadv(file.as_raw_fd(), vectors.as_ptr(), count, offset) })
+}
+
+/// `pwritev(2)`
+pub(crate) fn write_at<'m>(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let offset = offset_of(offset)?;
+    let (vectors, count) = vectors(segments);
+    // SAFETY: each vector is a slice of mapped guest memory that outlives this call ('m), as `vectors` made it.
+    retry(|| unsafe { libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count, offset) })
+}
+
+/// `recvmsg(2)` without waiting.
+pub(crate) fn receive<'m>(
+    socket: BorrowedFd<'_>,
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let (mut vectors, _) = vectors(segments);
+    let mut message = message(&mut vectors);
+    // SAFETY: `message` names only `vectors`, which live until the end of this function and describe mapped guest memory
+    // that outlives it ('m); no reference to that memory exists.
+    retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) })
+}
+
+/// `sendmsg(2)` without waiting and without SIGPIPE.
+pub(crate) fn send<'m>(
+    socket: BorrowedFd<'_>,
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let (mut vectors, _) = vectors(segments);
+    let message = message(&mut vectors);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: as in `receive`.
+    retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+}
+
+fn vectors<'m>(
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> (Vec<libc::iovec>, libc::c_int) {
+    let vectors: Vec<_> = segments
+        .take(SEGMENTS)
+        .map(|slice| libc::iovec {
+            // A plain mapping needs no guard to stay mapped: its owner is borrowed for 'm.
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: slice.len(),
+        })
+        .collect();
+    let count = libc::c_int::try_from(vectors.len()).unwrap_or(0);
+    (vectors, count)
+}
+
+fn message(vectors: &mut [libc::iovec]) -> libc::msghdr {
+    // SAFETY: all fields of msghdr are integers or pointers, for which zero is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = vectors.len();
+    message
+}
+
+fn offset_of(offset: u64) -> io::Result<i64> {
+    i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Repeats a call for as long as signals interrupt it.
+fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(done) = usize::try_from(call()) {
+            return Ok(done);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
