@@ -4,6 +4,7 @@
 //! written in `kernel-config/`.
 
 mod build;
+mod compact;
 mod fragment;
 mod pin;
 mod source;
@@ -21,12 +22,19 @@ use fragment::Fragment;
 use pin::Pin;
 
 /// Debian packages that a kernel build needs.
-pub(crate) const PACKAGES: &[&str] =
-    &["linux-source-6.12", "make", "gcc", "flex", "bison", "bc", "libelf-dev", "xz-utils", "binutils"];
+pub(crate) const PACKAGES: &[&str] = &[
+    "linux-source-6.12",
+    "make",
+    "gcc",
+    "flex",
+    "bison",
+    "bc",
+    "libelf-dev",
+    "xz-utils",
+    "binutils",
+];
 
-/// Builds the guest kernels out of Debian's kernel source, or finds them in the cache under target/kernel.
-///
-/// A kernel is rebuilt when its options in kernel-config/ or the version of the source change; comments do not count.
+/// What can be typed after `cargo xtask kernel`.
 #[derive(Debug, Default, Parser)]
 pub(crate) struct Args {
     /// Which kernel: `up` for one vCPU, `smp` for up to 16 [default: both]
@@ -80,22 +88,31 @@ pub(crate) struct Kernels {
 
 /// Builds the kernels asked for and prints where they are.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let flavours = args.flavour.map_or_else(|| Flavour::ALL.to_vec(), |one| vec![one]);
+    let flavours = args
+        .flavour
+        .map_or_else(|| Flavour::ALL.to_vec(), |one| vec![one]);
     for flavour in flavours {
-        println!("{}", kernel(flavour, args.source.as_deref(), args.force)?.display());
+        println!(
+            "{}",
+            kernel(flavour, args.source.as_deref(), args.force)?.display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Both kernels, built now if they are not in the cache.
 pub(crate) fn ensure() -> anyhow::Result<Kernels> {
-    Ok(Kernels { vmlinux: kernel(Flavour::Up, None, false)?, vmlinux_smp: kernel(Flavour::Smp, None, false)? })
+    Ok(Kernels {
+        vmlinux: kernel(Flavour::Up, None, false)?,
+        vmlinux_smp: kernel(Flavour::Smp, None, false)?,
+    })
 }
 
 /// The file of one kernel, built if it is not in the cache.
 fn kernel(flavour: Flavour, tarball: Option<&Path>, force: bool) -> anyhow::Result<PathBuf> {
     let directory = workspace::target().join("kernel");
-    fs::create_dir_all(&directory).with_context(|| format!("Cannot create {}", directory.display()))?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("Cannot create {}", directory.display()))?;
     let configs = workspace::root().join("kernel-config");
     let pin = Pin::read(&configs.join("VERSION"))?;
     let mut fragment = Fragment::default();
@@ -110,16 +127,27 @@ fn kernel(flavour: Flavour, tarball: Option<&Path>, force: bool) -> anyhow::Resu
     if vmlinux.exists() && !force {
         return Ok(vmlinux);
     }
-    progress::note(&format!("Kernel {} ({}): {}", source.release, flavour.name(), pin.relation(&source.release)));
+    progress::note(&format!(
+        "Kernel {} ({}): {}",
+        source.release,
+        flavour.name(),
+        pin.relation(&source.release)
+    ));
     build::missing_tools()?;
-    let objects = source.tree.with_file_name(format!("objects-{}", flavour.name()));
-    let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(&directory)?;
+    let objects = source
+        .tree
+        .with_file_name(format!("objects-{}", flavour.name()));
+    let staged = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(&directory)?;
     build::build(&source.tree, &objects, &fragment, staged.path())?;
     if home.exists() {
-        fs::remove_dir_all(&home).with_context(|| format!("Cannot remove the old kernel {}", home.display()))?;
+        fs::remove_dir_all(&home)
+            .with_context(|| format!("Cannot remove the old kernel {}", home.display()))?;
     }
     let staged = staged.keep();
-    fs::rename(&staged, &home).with_context(|| format!("Cannot move the new kernel to {}", home.display()))?;
+    fs::rename(&staged, &home)
+        .with_context(|| format!("Cannot move the new kernel to {}", home.display()))?;
     Ok(vmlinux)
 }
 
@@ -129,9 +157,12 @@ fn lock(directory: &Path) -> anyhow::Result<File> {
     let file = File::create(&path).with_context(|| format!("Cannot create {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => return Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => progress::note("Waiting for another kernel build to end …"),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            progress::note("Waiting for another kernel build to end …")
+        }
         Err(error) => bail!("Cannot lock {}: {error}", path.display()),
     }
-    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("Cannot lock {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("Cannot lock {}", path.display()))?;
     Ok(file)
 }

@@ -5,6 +5,7 @@
 
 mod apt;
 mod cpio;
+mod kernel;
 mod lab;
 mod progress;
 mod sys;
@@ -25,6 +26,11 @@ struct Cli {
 /// The verbs, in the order in which a newcomer meets them. A verb is listed here when it does what it says.
 #[derive(Subcommand)]
 enum Verb {
+    /// Builds the guest kernels, or finds them in the cache
+    ///
+    /// The source is Debian's linux-source package; the options, each with its reason, are in kernel-config/. A kernel is
+    /// built again when its options or the version of the source change. Prints the paths of the kernels.
+    Kernel(kernel::Args),
     /// Runs a command on an emulated AMD host whose KVM boots Linux; without a command, a shell
     ///
     /// The files of this machine are all there, under the same names; what the command writes is gone afterwards, except
@@ -37,6 +43,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result: anyhow::Result<ExitCode> = match Cli::parse().verb {
+        Verb::Kernel(args) => kernel::run(&args),
         Verb::Lab(args) => lab::run(args),
         Verb::Inside => lab::run_inside(),
     };

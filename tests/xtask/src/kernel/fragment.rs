@@ -20,8 +20,10 @@ pub(super) struct Fragment {
 impl Fragment {
     /// Adds the options of a file in `kernel-config/`.
     pub(super) fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let text = fs::read_to_string(path).with_context(|| format!("Cannot read {}", path.display()))?;
-        self.add(&text).with_context(|| format!("{} is wrong", path.display()))
+        let text =
+            fs::read_to_string(path).with_context(|| format!("Cannot read {}", path.display()))?;
+        self.add(&text)
+            .with_context(|| format!("{} is wrong", path.display()))
     }
 
     /// Adds the lines `CONFIG_NAME=value # reason`. Each must have a reason, and no name may come twice in one file.
@@ -32,8 +34,12 @@ impl Fragment {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let Some((setting, reason)) = line.split_once(" #") else { bail!("Line {number} gives no reason: {line}") };
-            let Some((name, value)) = setting.trim().split_once('=') else { bail!("Line {number} sets nothing: {line}") };
+            let Some((setting, reason)) = line.split_once(" #") else {
+                bail!("Line {number} gives no reason: {line}")
+            };
+            let Some((name, value)) = setting.trim().split_once('=') else {
+                bail!("Line {number} sets nothing: {line}")
+            };
             if !name.starts_with("CONFIG_") || value.is_empty() || reason.trim().is_empty() {
                 bail!("Line {number} is not of the form CONFIG_NAME=value # reason: {line}");
             }
@@ -47,10 +53,12 @@ impl Fragment {
 
     /// The options in Kconfig's own format.
     pub(super) fn kconfig(&self) -> String {
-        self.options.iter().fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name}={value}");
-            text
-        })
+        self.options
+            .iter()
+            .fold(String::new(), |mut text, (name, value)| {
+                let _ = writeln!(text, "{name}={value}");
+                text
+            })
     }
 
     /// A name for the kernel that these options and this release make: 16 hexadecimal digits.
@@ -65,13 +73,18 @@ impl Fragment {
 
     /// Compares with the `.config` that Kconfig made of the options: Kconfig drops what a dependency forbids and says nothing.
     pub(super) fn check(&self, config: &str) -> anyhow::Result<()> {
-        let got: BTreeMap<&str, &str> = config.lines().filter_map(|line| line.split_once('=')).collect();
+        let got: BTreeMap<&str, &str> = config
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .collect();
         let lost: Vec<String> = self
             .options
             .iter()
             .filter_map(|(name, wanted)| {
                 let got = got.get(name.as_str()).copied().unwrap_or("n");
-                (got != wanted).then(|| format!("{name}: {wanted} is asked for, {got} is what Kconfig made of it"))
+                (got != wanted).then(|| {
+                    format!("{name}: {wanted} is asked for, {got} is what Kconfig made of it")
+                })
             })
             .collect();
         if lost.is_empty() {
