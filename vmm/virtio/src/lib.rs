@@ -19,16 +19,21 @@
     )
 )]
 
+mod block;
 mod chain;
+mod console;
 mod device;
 mod entropy;
 mod error;
 mod mmio;
+mod poll;
 mod queue;
 mod slot;
 mod sys;
 
+pub use block::{Access, Block, BlockState, MediumError};
 pub use chain::{Chain, Reader, Writer};
+pub use console::Console;
 pub use device::{Io, Served, VirtioDevice};
 pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
