@@ -1,0 +1,122 @@
+//! Guest init: mounts the root, runs the workload, reports its end. It takes orders from the host over one vsock
+//! connection and from nobody else; the kernel command line, the image's files and the workload give it none.
+//!
+//! The order of its life is [`main`]'s. It has one thread, never sleeps and never polls. The kernel keeps pid 1 from being
+//! killed by the workload, by the OOM killer too, and from signals it does not handle.
+
+pub mod environment;
+pub mod errno;
+pub mod failure;
+pub mod furnish;
+pub mod host;
+pub mod identity;
+pub mod process;
+pub mod program;
+pub mod pump;
+pub mod root;
+pub mod supervise;
+pub mod sys;
+
+use protocol::{AGENT_PORT, FromHost, Hello, VERSION};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::system::RebootCommand;
+
+use host::{Host, Lost};
+use supervise::{Dial, Supervisor, failed};
+
+/// pid 1's life. It ends with the machine's.
+pub fn main() -> ! {
+    let tsc_at_start = sys::tsc();
+    let lost = live(tsc_at_start);
+    if !matches!(lost, Lost::Closed) {
+        complain(&lost);
+    }
+    // The host is gone or content; both want the machine gone.
+    let _ = rustix::system::reboot(RebootCommand::Restart);
+    sys::leave(1)
+}
+
+fn live(tsc_at_start: u64) -> Lost {
+    reserve_standard_descriptors();
+    sys::block_signals();
+    let dial: Dial = || sys::dial(AGENT_PORT);
+    // The host works on its answer while the mounts are made.
+    let host = dial()
+        .map_err(|errno| Lost::Failed(errno.into()))
+        .and_then(|socket| greet(socket, tsc_at_start));
+    let mut host = match host {
+        Ok(host) => host,
+        Err(lost) => return lost,
+    };
+    let ready = root::assemble().and_then(|()| {
+        let _ = host.flush();
+        furnish::furnish()
+    });
+    run(host, dial, ready).unwrap_or_else(|lost| lost)
+}
+
+/// Says hello on a connection under way.
+///
+/// # Errors
+/// The connection is refused or fails.
+pub fn greet(socket: rustix::fd::OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
+    Host::greet(
+        socket,
+        Hello {
+            version: VERSION,
+            tsc_at_start,
+        },
+    )
+}
+
+fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Result<Lost, Lost> {
+    let (container, process) = match host.wait()? {
+        FromHost::Run { container, process } => (container, process),
+        FromHost::Signal { .. } => return Err(Lost::Failed(Errno::PROTO.into())),
+    };
+    if let Err(error) = ready.and_then(|()| furnish::name(&container)) {
+        host.send(&failed(process.id, &error.into()))?;
+        return Ok(linger(host));
+    }
+    match Supervisor::new(host, dial, &container.hostname, process.id) {
+        Ok(mut supervisor) => {
+            supervisor.run(&process)?;
+            Ok(supervisor.serve())
+        }
+        Err((mut host, error)) => {
+            host.send(&failed(process.id, &error.into()))?;
+            Ok(linger(host))
+        }
+    }
+}
+
+/// Waits until the host has taken what was sent and closes the connection.
+fn linger(mut host: Host) -> Lost {
+    loop {
+        if let Err(lost) = host.wait() {
+            return lost;
+        }
+    }
+}
+
+/// Without a console init starts with no descriptors at all; 0, 1 and 2 must not become something else's.
+fn reserve_standard_descriptors() {
+    while let Ok(fd) = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        if std::os::fd::AsRawFd::as_raw_fd(&fd) > 2 {
+            break;
+        }
+        let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+    }
+}
+
+/// There is no host to tell: the kernel's log has an emergency level that reaches every console.
+fn complain(lost: &Lost) {
+    if let Ok(log) = rustix::fs::open(
+        c"/dev/kmsg",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
+        let _ = rustix::io::write(&log, format!("<0>hull init: {lost}\n").as_bytes());
+    }
+}

@@ -1,0 +1,267 @@
+//! From a process as the host describes it to a running one: everything is looked up and laid out before the fork, so
+//! that the child only makes system calls. Knows no connection and no mount.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::path::Path;
+
+use protocol::{Bytes, Process};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::environment::Environment;
+use crate::failure::{SetupError, StartError, refused, refused_file};
+use crate::identity::Identity;
+use crate::program::{Attempt, Program};
+use crate::sys::{self, Fork, Pid, StringList};
+
+/// The descriptors a process gets as 0, 1 and 2.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub input: OwnedFd,
+    /// Standard output.
+    pub output: OwnedFd,
+    /// Standard error.
+    pub error: OwnedFd,
+}
+
+/// A process that can be started.
+#[derive(Debug)]
+pub struct Launch {
+    program: Program,
+    arguments: StringList,
+    environment: StringList,
+    directory: OwnedFd,
+    identity: Identity,
+}
+
+impl Launch {
+    /// Looks up the user, makes the working directory if it is missing, and lays out arguments and environment.
+    ///
+    /// # Errors
+    /// No such user, no such directory possible, a zero byte within a string.
+    pub fn prepare(process: &Process, hostname: &[u8]) -> Result<Self, SetupError> {
+        let identity = Identity::find(&process.user, Path::new("/"))?;
+        let given = process.env.iter().map(|entry| entry.0.clone());
+        let environment = Environment::new(given, hostname, &identity.home);
+        let name = process
+            .argv
+            .first()
+            .map(|name| name.0.as_slice())
+            .unwrap_or_default();
+        Ok(Self {
+            program: Program::new(name, environment.path()),
+            arguments: strings(
+                "argument",
+                process.argv.iter().map(|argument| argument.0.clone()),
+            )?,
+            environment: strings("variable", environment.into_entries())?,
+            directory: working_directory(&process.cwd)?,
+            identity,
+        })
+    }
+
+    /// Whom it will run as: the owner its standard streams need, so that it can open them by name.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.identity.uid
+    }
+
+    /// Starts it and waits for the exec, not for anything after.
+    ///
+    /// # Errors
+    /// The child could not become what was asked for. It is gone then, but not reaped.
+    pub fn start(&self, stdio: Stdio) -> Result<Pid, StartError> {
+        let (report, childs_report) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(refused("make a pipe"))?;
+        match sys::fork().map_err(refused("make a process"))? {
+            Fork::Child => {
+                let (step, attempt) = self.become_it(&stdio);
+                let _ = rustix::io::write(&childs_report, &encode(step, attempt));
+                sys::leave(127)
+            }
+            Fork::Parent(pid) => {
+                drop(stdio);
+                drop(childs_report);
+                let mut message = Vec::new();
+                // Nothing but the end means that the exec closed the child's copy.
+                let _ = std::fs::File::from(report)
+                    .take(MESSAGE as u64)
+                    .read_to_end(&mut message);
+                match decode(&message) {
+                    None => Ok(pid),
+                    Some((Step::Exec, attempt)) => {
+                        Err(StartError::Program(self.program.explain(attempt)))
+                    }
+                    Some((step, attempt)) => Err(refused(step.doing())(attempt.errno).into()),
+                }
+            }
+        }
+    }
+
+    /// In the child: leaves behind what is init's and becomes the program. Comes back only if that fails.
+    fn become_it(&self, stdio: &Stdio) -> (Step, Attempt) {
+        match self.prepare_self(stdio) {
+            Err((step, errno)) => (
+                step,
+                Attempt {
+                    at: 0,
+                    errno,
+                    exists: false,
+                },
+            ),
+            Ok(()) => {
+                let attempt = self
+                    .program
+                    .execute(|file| sys::exec(file, &self.arguments, &self.environment));
+                (Step::Exec, attempt)
+            }
+        }
+    }
+
+    fn prepare_self(&self, stdio: &Stdio) -> Result<(), (Step, Errno)> {
+        let at = |step| move |errno| (step, errno);
+        rustix::process::setsid().map_err(at(Step::Session))?;
+        rustix::process::fchdir(&self.directory).map_err(at(Step::Directory))?;
+        for (resource, limit) in LIMITS {
+            let limit = Rlimit {
+                current: limit,
+                maximum: limit,
+            };
+            rustix::process::setrlimit(resource, limit).map_err(at(Step::Limits))?;
+        }
+        let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
+        rustix::stdio::dup2_stdin(&stdio.input).map_err(at(Step::Streams))?;
+        rustix::stdio::dup2_stdout(&stdio.output).map_err(at(Step::Streams))?;
+        rustix::stdio::dup2_stderr(&stdio.error).map_err(at(Step::Streams))?;
+        self.assume_identity()?;
+        sys::unblock_signals();
+        Ok(())
+    }
+
+    /// Groups before the user: afterwards there may be no right to. Leaving uid 0 drops all capabilities but those of
+    /// the bounding set, which is the kernel's full set.
+    fn assume_identity(&self) -> Result<(), (Step, Errno)> {
+        let at = |step| move |errno| (step, errno);
+        let raw = |id| rustix::fs::Gid::from_raw(id);
+        let groups: Vec<_> = self.identity.groups.iter().copied().map(raw).collect();
+        set_thread_groups(&groups).map_err(at(Step::Identity))?;
+        let gid = raw(self.identity.gid);
+        set_thread_res_gid(gid, gid, gid).map_err(at(Step::Identity))?;
+        let uid = rustix::fs::Uid::from_raw(self.identity.uid);
+        set_thread_res_uid(uid, uid, uid).map_err(at(Step::Identity))
+    }
+}
+
+/// Docker's, where they differ from the kernel's own.
+const LIMITS: [(Resource, Option<u64>); 2] =
+    [(Resource::Nofile, Some(1 << 20)), (Resource::Nproc, None)];
+
+/// How far a child came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Session,
+    Directory,
+    Limits,
+    Streams,
+    Identity,
+    Exec,
+}
+
+impl Step {
+    const ALL: [Self; 6] = [
+        Self::Session,
+        Self::Directory,
+        Self::Limits,
+        Self::Streams,
+        Self::Identity,
+        Self::Exec,
+    ];
+
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Session => "begin a session",
+            Self::Directory => "enter the working directory",
+            Self::Limits => "set resource limits",
+            Self::Streams => "hand over the standard streams",
+            Self::Identity => "take on the user and groups",
+            Self::Exec => "execute the program",
+        }
+    }
+}
+
+/// Bytes of what a failed child tells.
+const MESSAGE: usize = 10;
+
+fn encode(step: Step, attempt: Attempt) -> [u8; MESSAGE] {
+    let mut message = [step as u8; MESSAGE];
+    message[1] = u8::from(attempt.exists);
+    message[2..6].copy_from_slice(&attempt.errno.raw_os_error().to_le_bytes());
+    message[6..].copy_from_slice(&u32::try_from(attempt.at).unwrap_or(u32::MAX).to_le_bytes());
+    message
+}
+
+fn decode(message: &[u8]) -> Option<(Step, Attempt)> {
+    let [step, exists, e0, e1, e2, e3, a0, a1, a2, a3] = *message else {
+        return None;
+    };
+    let step = Step::ALL.into_iter().find(|known| *known as u8 == step)?;
+    let errno = Errno::from_raw_os_error(i32::from_le_bytes([e0, e1, e2, e3]));
+    let at = usize::try_from(u32::from_le_bytes([a0, a1, a2, a3])).ok()?;
+    Some((
+        step,
+        Attempt {
+            at,
+            errno,
+            exists: exists != 0,
+        },
+    ))
+}
+
+fn strings(
+    what: &'static str,
+    list: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<StringList, SetupError> {
+    let terminated = list.into_iter().map(|bytes| {
+        CString::new(bytes).map_err(|error| SetupError::ZeroByte {
+            what,
+            value: error.into_vec().escape_ascii().to_string(),
+        })
+    });
+    Ok(StringList::new(terminated.collect::<Result<_, _>>()?))
+}
+
+/// Opens the directory, making what is missing of its path; relative means from the root, where init is.
+fn working_directory(path: &Bytes) -> Result<OwnedFd, SetupError> {
+    let path = if path.is_empty() {
+        b"/".as_slice()
+    } else {
+        path
+    };
+    let open = || {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+    };
+    let refused = refused_file("use as working directory", path);
+    match open() {
+        Err(Errno::NOENT) => {
+            let ends = (1..path.len())
+                .filter(|at| path.get(*at) == Some(&b'/'))
+                .chain([path.len()]);
+            for end in ends {
+                let part = path.get(..end).unwrap_or(path);
+                match rustix::fs::mkdir(part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(refused(errno)),
+                }
+            }
+            open().map_err(refused)
+        }
+        result => result.map_err(refused),
+    }
+}

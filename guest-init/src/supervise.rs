@@ -1,0 +1,361 @@
+//! One loop over the control connection, the children and their streams, from the first process's start to the
+//! machine's end. Never waits but in epoll. Knows no mount.
+
+use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{WaitOptions, WaitStatus};
+
+use crate::failure::{SetupError, StartError, refused, refused_file};
+use crate::host::{Host, Lost};
+use crate::process::{Launch, Stdio};
+use crate::pump::{End, Progress, Pump};
+use crate::sys::{self, Pid};
+
+/// Makes a connection to the host that does not block and may still be under way.
+pub type Dial = fn() -> Result<OwnedFd, Errno>;
+
+/// Init's life after the root is furnished.
+#[derive(Debug)]
+pub struct Supervisor {
+    host: Host,
+    dial: Dial,
+    hostname: Vec<u8>,
+    epoll: OwnedFd,
+    children: OwnedFd,
+    processes: Vec<Running>,
+    /// By slot, so that an event finds its pump; a slot is not used twice within one round of events.
+    pumps: Vec<Option<Pump>>,
+    /// The machine ends with this process.
+    first: ProcessId,
+}
+
+/// A process that was started and whose end is not yet told.
+#[derive(Debug)]
+struct Running {
+    id: ProcessId,
+    pid: Pid,
+    streams: Vec<usize>,
+    /// Known once it is reaped, with the time of that.
+    ended: Option<(Status, u64)>,
+}
+
+const HOST: u64 = 0;
+const CHILDREN: u64 = 1;
+/// Pump events follow: twice the slot, plus one for the pipe's end.
+const PUMPS: u64 = 2;
+
+const EVENTS: usize = 32;
+
+impl Supervisor {
+    /// Ready to run processes. Signals must be blocked.
+    ///
+    /// # Errors
+    /// Out of descriptors or memory.
+    pub fn new(
+        host: Host,
+        dial: Dial,
+        hostname: &[u8],
+        first: ProcessId,
+    ) -> Result<Self, (Host, SetupError)> {
+        let prepare = || {
+            let epoll =
+                epoll::create(epoll::CreateFlags::CLOEXEC).map_err(refused("make an epoll"))?;
+            let children = sys::child_signals().map_err(refused("watch children"))?;
+            let watch = |fd, token, flags| {
+                epoll::add(&epoll, fd, EventData::new_u64(token), flags)
+                    .map_err(refused("watch a descriptor"))
+            };
+            let both_ways = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            watch(host.as_fd(), HOST, both_ways)?;
+            watch(children.as_fd(), CHILDREN, EventFlags::IN)?;
+            Ok((epoll, children))
+        };
+        match prepare() {
+            Ok((epoll, children)) => Ok(Self {
+                host,
+                dial,
+                hostname: hostname.to_vec(),
+                epoll,
+                children,
+                processes: Vec::new(),
+                pumps: Vec::new(),
+                first,
+            }),
+            Err(error) => Err((host, error)),
+        }
+    }
+
+    /// Starts a process and tells the host how that went.
+    ///
+    /// # Errors
+    /// The host is gone.
+    pub fn run(&mut self, process: &Process) -> Result<(), Lost> {
+        let message = match self.start(process) {
+            Ok(()) => FromGuest::Started {
+                process: process.id,
+                tsc: sys::tsc(),
+            },
+            Err(error) => failed(process.id, &error),
+        };
+        self.host.send(&message)
+    }
+
+    /// Serves until the host closes the connection, which it does when it has what it wanted.
+    pub fn serve(mut self) -> Lost {
+        loop {
+            if let Err(lost) = self.turn() {
+                return lost;
+            }
+        }
+    }
+
+    fn start(&mut self, process: &Process) -> Result<(), StartError> {
+        let launch = Launch::prepare(process, &self.hostname)?;
+        let mut pumps = Vec::with_capacity(3);
+        let mut piped = |stream| self.stream(process.id, stream, launch.uid(), &mut pumps);
+        let input = if process.stdin {
+            piped(Stream::Stdin)?
+        } else {
+            let null =
+                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            null.map_err(refused_file("open", b"/dev/null"))?
+        };
+        let stdio = Stdio {
+            input,
+            output: piped(Stream::Stdout)?,
+            error: piped(Stream::Stderr)?,
+        };
+        let pid = launch.start(stdio)?;
+        let mut streams = Vec::with_capacity(pumps.len());
+        for pump in pumps {
+            streams.push(self.add(pump)?);
+        }
+        self.processes.push(Running {
+            id: process.id,
+            pid,
+            streams,
+            ended: None,
+        });
+        Ok(())
+    }
+
+    /// A pipe whose far end is the host's; gives the process's end.
+    fn stream(
+        &self,
+        process: ProcessId,
+        stream: Stream,
+        uid: u32,
+        pumps: &mut Vec<Pump>,
+    ) -> Result<OwnedFd, SetupError> {
+        let socket = (self.dial)().map_err(refused("dial the host"))?;
+        let (reader, writer) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(refused("make a pipe"))?;
+        let (ours, theirs) = if stream == Stream::Stdin {
+            (writer, reader)
+        } else {
+            (reader, writer)
+        };
+        // Only our end: the flag belongs to the open file, and the process expects to wait.
+        rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK).map_err(refused("set up a pipe"))?;
+        if uid != 0 {
+            // So that opening /dev/stdout works for it too.
+            rustix::fs::fchown(&ours, Some(Uid::from_raw(uid)), None::<Gid>)
+                .map_err(refused("set up a pipe"))?;
+        }
+        let pump = Pump::new(Attach { process, stream }, socket, ours);
+        pumps.push(pump.map_err(|_| refused("set up a stream")(Errno::INVAL))?);
+        Ok(theirs)
+    }
+
+    fn add(&mut self, pump: Pump) -> Result<usize, SetupError> {
+        let slot = self.pumps.len();
+        let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        for (end, fd) in pump.ends() {
+            let token = EventData::new_u64(token(slot, end));
+            epoll::add(&self.epoll, fd, token, all).map_err(refused("watch a descriptor"))?;
+        }
+        self.pumps.push(Some(pump));
+        Ok(slot)
+    }
+
+    /// Waits for something and deals with it.
+    fn turn(&mut self) -> Result<(), Lost> {
+        let mut events = Vec::with_capacity(EVENTS);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Lost::Failed(errno.into())),
+        }
+        let mut busy = Vec::new();
+        for event in &events {
+            match event.data.u64() {
+                HOST => self.listen()?,
+                CHILDREN => self.reap(),
+                token => {
+                    let (slot, end) = place(token);
+                    self.move_on(slot, &mut busy, |pump| pump.happened(end, event.flags));
+                }
+            }
+        }
+        // Streams that had more than their turn's worth: once more each, looking in on everyone else in between.
+        while !busy.is_empty() {
+            for slot in std::mem::take(&mut busy) {
+                self.move_on(slot, &mut busy, Pump::step);
+            }
+            self.listen()?;
+            self.reap();
+        }
+        self.settle()
+    }
+
+    fn move_on(
+        &mut self,
+        slot: usize,
+        busy: &mut Vec<usize>,
+        step: impl FnOnce(&mut Pump) -> Progress,
+    ) {
+        let Some(place) = self.pumps.get_mut(slot) else {
+            return;
+        };
+        match place.as_mut().map(step) {
+            Some(Progress::More) if !busy.contains(&slot) => busy.push(slot),
+            Some(Progress::Done) => *place = None,
+            _ => {}
+        }
+    }
+
+    /// Sends what waits and carries out what the host asks for.
+    fn listen(&mut self) -> Result<(), Lost> {
+        self.host.flush()?;
+        while let Some(message) = self.host.receive()? {
+            match message {
+                FromHost::Run { process, .. } => {
+                    let error = refused("run a second container in one machine")(Errno::EXIST);
+                    self.host.send(&failed(process.id, &error.into()))?;
+                }
+                FromHost::Signal { process, signal } => {
+                    let running = self.processes.iter().find(|running| running.id == process);
+                    if let Some(Running {
+                        pid, ended: None, ..
+                    }) = running
+                    {
+                        // It may have ended just now, and a signal may be none: nothing to tell in either case.
+                        let _ = sys::kill(*pid, signal.into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes who ended; orphans that became init's children are just buried.
+    fn reap(&mut self) {
+        let mut signals = [0_u8; 128];
+        let _ = rustix::io::read(&self.children, signals.as_mut_slice());
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let pid = Pid(pid.as_raw_pid());
+            let ended = self
+                .processes
+                .iter_mut()
+                .find(|running| running.pid == pid && running.ended.is_none());
+            let (Some(running), Some(status)) = (ended, status_of(status)) else {
+                continue;
+            };
+            running.ended = Some((status, sys::tsc()));
+            if running.id == self.first {
+                kill_all();
+            }
+        }
+    }
+
+    /// Tells the end of each process that ended and has no output left here. A stream that others still hold open is
+    /// not waited for.
+    fn settle(&mut self) -> Result<(), Lost> {
+        let mut told = Vec::new();
+        for running in &self.processes {
+            let Some((status, tsc)) = running.ended else {
+                continue;
+            };
+            let mut complete = true;
+            for slot in &running.streams {
+                let Some(place) = self.pumps.get_mut(*slot) else {
+                    continue;
+                };
+                if let Some(pump) = place {
+                    // The last bytes may have come after this stream's last event was looked at.
+                    let progress = if pump.is_inward() {
+                        Progress::Done
+                    } else {
+                        pump.step()
+                    };
+                    if progress == Progress::Done || pump.is_drained() {
+                        *place = None;
+                    } else {
+                        complete = false;
+                    }
+                }
+            }
+            if complete {
+                told.push(FromGuest::Exited {
+                    process: running.id,
+                    status,
+                    tsc,
+                });
+            }
+        }
+        for message in told {
+            if let FromGuest::Exited { process, .. } = message {
+                self.processes.retain(|running| running.id != process);
+            }
+            self.host.send(&message)?;
+        }
+        Ok(())
+    }
+}
+
+/// The message for a process that never ran.
+#[must_use]
+pub fn failed(process: ProcessId, error: &StartError) -> FromGuest {
+    let mut message = error.to_string();
+    // Far below what a frame may hold; a path or a PATH can be longer.
+    message.truncate(message.floor_char_boundary(8 << 10));
+    FromGuest::Failed {
+        process,
+        failure: error.failure(),
+        message,
+    }
+}
+
+fn token(slot: usize, end: End) -> u64 {
+    PUMPS + 2 * slot as u64 + u64::from(end == End::Pipe)
+}
+
+fn place(token: u64) -> (usize, End) {
+    let number = token.saturating_sub(PUMPS);
+    let end = if number.is_multiple_of(2) {
+        End::Socket
+    } else {
+        End::Pipe
+    };
+    (usize::try_from(number / 2).unwrap_or(usize::MAX), end)
+}
+
+fn status_of(status: WaitStatus) -> Option<Status> {
+    let small = |number: i32| u8::try_from(number & 0xff).unwrap_or_default();
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Status::Code(small(code))),
+        (_, Some(signal)) => Some(Status::Signal(small(signal))),
+        _ => None,
+    }
+}
+
+/// The container ends with its first process. Only ever as pid 1: elsewhere this would be everybody.
+fn kill_all() {
+    if rustix::process::getpid().is_init() {
+        let _ = sys::kill(Pid(-1), libc::SIGKILL);
+    }
+}
