@@ -141,7 +141,7 @@ impl Block {
         } else {
             room.saturating_sub(rest)
         };
-        Ok(Served::Done(u32::try_from(written).unwrap_or(u32::MAX)))
+        Ok(Served::Done(written))
     }
 
     fn read(&self, to: &mut Writer<'_>, sector: u64, length: usize) -> Result<(), Refusal> {

@@ -150,8 +150,8 @@ impl Console {
             }
             match rustix::io::read(input, bytes.get_mut(..length).unwrap_or_default()) {
                 Ok(n) if n != 0 => {
-                    let written = chain.writable.write(bytes.get(..n).unwrap_or_default());
-                    return Ok(Served::Done(u32::try_from(written).unwrap_or(0)));
+                    let bytes = bytes.get(..n).unwrap_or_default();
+                    return Ok(Served::Done(chain.writable.write(bytes)));
                 }
                 Err(Errno::INTR | Errno::AGAIN) => ready = false,
                 _ => ended = true,

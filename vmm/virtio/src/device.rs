@@ -78,7 +78,7 @@ pub trait VirtioDevice: Send + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
     /// It goes back to the driver, with this many bytes written into it.
-    Done(u32),
+    Done(usize),
     /// There is no use for it yet: it stays first in its queue, and the step ends.
     Later,
 }
@@ -109,6 +109,11 @@ impl<'a> Io<'a> {
             queue_interrupt: false,
             config_changed: false,
         }
+    }
+
+    /// Whether the driver is ready, so that queues can serve.
+    pub fn is_live(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     /// Whether the driver took all of these feature bits.

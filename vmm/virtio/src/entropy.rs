@@ -36,10 +36,8 @@ impl VirtioDevice for Entropy {
             let bytes = bytes.get_mut(..length).unwrap_or_default();
             let length =
                 getrandom(&mut *bytes, GetRandomFlags::empty()).map_err(std::io::Error::from)?;
-            let written = chain
-                .writable
-                .write(bytes.get(..length).unwrap_or_default());
-            Ok(Served::Done(u32::try_from(written).unwrap_or(0)))
+            let bytes = bytes.get(..length).unwrap_or_default();
+            Ok(Served::Done(chain.writable.write(bytes)))
         })
     }
 

@@ -30,6 +30,7 @@ mod poll;
 mod queue;
 mod slot;
 mod sys;
+mod vsock;
 
 pub use block::{Access, Block, BlockState, MediumError};
 pub use chain::{Chain, Reader, Writer};
@@ -39,3 +40,4 @@ pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
 pub use mmio::Mmio;
 pub use slot::{Notify, QUEUE_NOTIFY, Slot, StateError, WINDOW};
+pub use vsock::{MOST_CONNECTIONS, Vsock, VsockState};

@@ -141,9 +141,11 @@ impl<'m> Ring<'_, 'm> {
     }
 
     /// Gives the chain at the head back to the driver with `written` bytes in it, and moves on.
-    pub(crate) fn complete(&mut self, head: u16, written: u32) -> Result<(), DeviceError> {
+    pub(crate) fn complete(&mut self, head: u16, written: usize) -> Result<(), DeviceError> {
         let entry = self.slot(self.queue.next_used, 8);
         let id = u32::from(head).to_le();
+        // A chain holds no more than fits.
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.store(entry, id, Ordering::Relaxed)?;
         self.store(entry.saturating_add(4), written.to_le(), Ordering::Relaxed)?;
         self.queue.next_available = self.queue.next_available.wrapping_add(1);
