@@ -37,7 +37,7 @@ pub(crate) struct Args {
     cpus: Option<u32>,
 
     /// Memory of the lab, as 512M or 4G; taken from this machine only as far as it is used
-    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = memory)]
     memory: String,
 
     /// Lets the lab write to this directory for real; may be given several times
@@ -121,6 +121,19 @@ pub(crate) fn exit_code(args: Args) -> Result<u8> {
                 machine.last_words()
             ),
         }
+    }
+}
+
+/// A size that QEMU understands and that cannot be anything else to it.
+fn memory(text: &str) -> Result<String, String> {
+    let number = text.trim_end_matches(['K', 'M', 'G']);
+    let plain = !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+        && text.len() <= number.len() + 1;
+    if plain {
+        Ok(text.to_owned())
+    } else {
+        Err("is no size such as 512M or 4G".to_owned())
     }
 }
 

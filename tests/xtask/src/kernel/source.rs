@@ -107,7 +107,11 @@ fn unpack(tarball: &Path, home: &Path, tree: &Path) -> anyhow::Result<()> {
     );
     let ended = tar.output().context("Cannot run tar")?;
     if !ended.status.success() {
-        bail!("Cannot unpack {}: {}", tarball.display(), String::from_utf8_lossy(&ended.stderr).trim_end());
+        bail!(
+            "Cannot unpack {}: {}",
+            tarball.display(),
+            String::from_utf8_lossy(&ended.stderr).trim_end()
+        );
     }
     fs::rename(staged.keep(), tree)
         .with_context(|| format!("Cannot move the source to {}", tree.display()))
