@@ -16,12 +16,37 @@
 )]
 
 mod config;
+mod convert;
+pub mod credentials;
 mod digest;
+mod erofs;
+mod files;
+mod layer;
+mod limits;
+mod local;
 mod manifest;
+pub mod reference;
+pub mod registry;
+mod secret;
+mod store;
+mod stream;
+mod tar;
+mod tree;
 
 pub use config::{Execution, History, ImageConfig, RootFs};
+pub use convert::{ConvertError, Layers};
 pub use digest::{Digest, DigestError, Hasher};
+pub use erofs::WriteError;
+pub use files::FilesError;
+pub use layer::LayerError;
+pub use limits::Limits;
+pub use local::OpenError;
 pub use manifest::{
     Compression, Descriptor, DocumentError, Index, MAX_DOCUMENT, MAX_LAYERS, Manifest,
     ManifestOrIndex, Platform, media_type,
 };
+pub use secret::Secret;
+pub use store::{AddError, GetError, Image, Store, StoreError};
+pub use stream::{Expected, StreamError};
+pub use tar::TarError;
+pub use tree::TreeError;

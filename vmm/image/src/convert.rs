@@ -1,0 +1,116 @@
+//! From the layers of an image to one EROFS file: every digest checked, every bound held. Knows no
+//! store; whoever calls decides when the file becomes visible.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use crate::erofs::{self, DataWriter};
+use crate::layer::{self, LayerError};
+use crate::stream::{self, Expected, Found, StreamError};
+use crate::tree::Tree;
+use crate::{Digest, Limits, WriteError};
+
+/// Where a conversion gets the layers of an image from.
+pub trait Layers {
+    /// The packed bytes of layer `position`, counted from the oldest. Called once for each, in order,
+    /// when the one before has been read to its end. A reader may block while a transfer goes on, and
+    /// fails when that fails.
+    fn open(&mut self, position: usize) -> io::Result<Box<dyn Read + Send + '_>>;
+}
+
+/// Why an image cannot be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// The layer's bytes cannot be had.
+    #[error("Layer {number} cannot be opened")]
+    Open {
+        /// Which layer, from 1.
+        number: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// The layer is broken, hostile, or not the one announced.
+    #[error("Layer {number} ({diff_id}) is refused")]
+    Layer {
+        /// Which layer, from 1.
+        number: usize,
+        /// Its diff-id.
+        diff_id: Digest,
+        /// Why.
+        source: LayerError,
+    },
+    /// The metadata cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The file cannot be made durable.
+    #[error("The image file cannot be written")]
+    Sync(#[source] io::Error),
+}
+
+/// Digest of a stack of layers (OCI image spec, "Layer ChainID"): what the file system depends on.
+pub(crate) fn chain_id(diff_ids: &[Digest]) -> Digest {
+    let mut diff_ids = diff_ids.iter();
+    let first = diff_ids.next().copied().unwrap_or_else(|| Digest::of(b""));
+    diff_ids.fold(first, |chain, diff_id| {
+        Digest::of(format!("{chain} {diff_id}").as_bytes())
+    })
+}
+
+/// Opens the file that keeps a copy of a layer's packed bytes.
+pub(crate) type Copies<'a> = &'a mut dyn FnMut(usize) -> io::Result<File>;
+
+/// Converts all layers into `file`, which is empty. Returns what the layers turned out to be and the
+/// length of the image.
+pub(crate) fn convert(
+    file: &File,
+    layers: &[Expected],
+    source: &mut dyn Layers,
+    mut copies: Option<Copies<'_>>,
+    limits: &Limits,
+) -> Result<(Vec<Found>, u64), ConvertError> {
+    let mut tree = Tree::new(limits.clone());
+    let mut data = DataWriter::new(file, limits.image);
+    let mut found = Vec::with_capacity(layers.len());
+    let mut allowance = limits.unpacked;
+    for (position, expected) in layers.iter().enumerate() {
+        let number = position + 1;
+        let open = |source| ConvertError::Open { number, source };
+        let mut copy = copies
+            .as_mut()
+            .map(|copies| copies(position))
+            .transpose()
+            .map_err(open)?;
+        let copy = copy.as_mut().map(|copy| copy as &mut (dyn Write + Send));
+        let packed = source.open(position).map_err(open)?;
+        let layer = stream::unpack(packed, copy, expected, limits, allowance, |input| {
+            layer::apply(input, &mut tree, &mut data)
+        });
+        let layer = layer.map_err(|source| ConvertError::Layer {
+            number,
+            diff_id: expected.diff_id,
+            source,
+        })?;
+        allowance = allowance.saturating_sub(layer.unpacked);
+        found.push(layer);
+    }
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+    let length = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
+    Ok((found, length))
+}
+
+/// A UUID made of a digest (RFC 9562, version 8).
+fn uuid(digest: &Digest) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.iter_mut()
+        .zip(digest.as_bytes())
+        .for_each(|(to, from)| *to = *from);
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+impl From<StreamError> for LayerError {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
+    }
+}

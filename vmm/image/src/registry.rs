@@ -1,0 +1,27 @@
+//! A client of registries (OCI distribution-spec 1.1 and docker hub's habits). A [`Client`] opens a [`Repository`], which
+//! gives a verified manifest, its configuration and a [`Blob`] for each layer; [`Downloads`] fetches several at once.
+//! Knows no store, no EROFS and no command line.
+
+mod blob;
+mod challenge;
+mod client;
+mod download;
+mod error;
+mod hosts;
+mod http;
+mod proxy;
+mod push;
+mod session;
+mod text;
+mod tls;
+mod url;
+
+pub use blob::Blob;
+pub use client::{Client, Fetched, Progress, Repository, Settings, Unwatched};
+pub use download::{DownloadError, Downloads, LayerReader, PARALLEL};
+pub use error::{ExchangeError, Fault, RegistryError};
+pub use hosts::{Registries, RegistriesError};
+pub use http::Limits;
+pub use push::Content;
+pub(crate) use text::printable;
+pub use tls::TlsError;

@@ -1,0 +1,77 @@
+//! What the store writes down of an image, and what callers get of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::Directory;
+use crate::stream::{Expected, Found};
+use crate::{Compression, Digest, Execution, ImageConfig};
+
+/// An image of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its id: the digest of its configuration.
+    pub id: Digest,
+    /// How it wants to be run.
+    pub execution: Execution,
+    /// Path of its EROFS file; [`Store::open_root`](super::Store::open_root) opens it.
+    pub path: std::path::PathBuf,
+    /// Length of that file in bytes.
+    pub bytes: u64,
+    /// The same within the store.
+    pub(super) root: String,
+}
+
+/// `images/HEX.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// File of the root, within the store.
+    pub(super) root: String,
+    pub(super) root_bytes: u64,
+    pub(super) execution: Execution,
+    /// What the layers were when they were converted; empty where the root was there already.
+    pub(super) layers: Vec<RecordLayer>,
+}
+
+/// One layer as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RecordLayer {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) diff_id: Digest,
+    pub(super) compression: Compression,
+    pub(super) unpacked: u64,
+}
+
+impl RecordLayer {
+    pub(super) fn new((found, expected): (&Found, &Expected)) -> Self {
+        Self {
+            digest: found.digest,
+            size: expected.size,
+            diff_id: expected.diff_id,
+            compression: found.compression,
+            unpacked: found.unpacked,
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn new(config: &ImageConfig, root: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            root_bytes: 0,
+            execution: config.config.clone(),
+            layers: Vec::new(),
+        }
+    }
+
+    pub(super) fn image(self, id: Digest, directory: &Directory) -> Image {
+        let path = directory.path(&self.root);
+        Image {
+            id,
+            execution: self.execution,
+            path,
+            bytes: self.root_bytes,
+            root: self.root,
+        }
+    }
+}
