@@ -3,6 +3,151 @@
 //! Everything it works with arrives as descriptors in one message on that socket, and its report leaves by the same way.
 //! It opens no path, and knows no image, no command line and no store.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
+
+use crate::machine::memory::GuestMemory;
+use crate::machine::report::{Counts, End, Report, Timings};
+use crate::machine::{Built, Happening, Machine, MachineError};
+use crate::sys;
+
 mod start;
 
 pub(crate) use start::{DiskFile, Start, StartError, receive_report, send_report};
+
+/// The guest's address on its vsock; the host's is 2. There is only one guest on it.
+const GUEST_CID: u32 = 3;
+
+/// What ends a VMM process before its guest does.
+#[derive(Debug, Error)]
+enum VmmError {
+    /// No message from the launcher.
+    #[error("The VMM got no orders")]
+    Start(#[from] StartError),
+    /// The machine.
+    #[error("The virtual machine failed")]
+    Machine(#[from] MachineError),
+    /// Guest memory.
+    #[error("Getting memory for the guest failed")]
+    Memory(#[source] io::Error),
+    /// A disk.
+    #[error("Disk {0} cannot be used")]
+    Disk(usize, #[source] MediumError),
+    /// The vsock device.
+    #[error("Making the guest's socket device failed")]
+    Vsock(#[source] io::Error),
+    /// The console.
+    #[error("Making the guest's console failed")]
+    Console(#[source] io::Error),
+}
+
+/// The process's main function. Whatever happens is told in the report; the exit code only says whether there was one.
+pub(crate) fn run() -> ExitCode {
+    let mut timings = Timings {
+        started: now(),
+        ..Timings::default()
+    };
+    let launcher = io::stdin();
+    let launcher = launcher.as_fd();
+    let (end, counts) = match live(launcher, &mut timings) {
+        Ok(outcome) => outcome,
+        Err(error) => (
+            End::Failed {
+                cause: chain(&error),
+            },
+            Counts::default(),
+        ),
+    };
+    timings.ended = now();
+    match send_report(
+        launcher,
+        &Report {
+            end,
+            counts,
+            timings,
+        },
+    ) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// From the launcher's message to the guest's end.
+fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(End, Counts), VmmError> {
+    let Start {
+        config,
+        kvm,
+        kernel,
+        initramfs,
+        channel,
+        disks,
+    } = Start::receive(launcher)?;
+    timings.received = now();
+    let memory = GuestMemory::new(config.memory).map_err(VmmError::Memory)?;
+    let mut machine = Machine::new(kvm, config.clone(), memory)?;
+    timings.memory = now();
+    for (number, disk) in disks.into_iter().enumerate() {
+        machine.plug(block(number, disk)?)?;
+    }
+    machine.plug(Entropy::new())?;
+    machine.plug(Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?)?;
+    let console = if config.kernel_log {
+        Some(console(&mut machine)?)
+    } else {
+        None
+    };
+    timings.built = now();
+    let machine = machine.boot(kernel, initramfs)?;
+    timings.loaded = now();
+    (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
+    timings.entered = now();
+    let mut machine = machine.run(Some(launcher), console)?;
+    match machine.serve()? {
+        // The launcher says nothing after its first message: its socket was closed.
+        Happening::Ended | Happening::Control => Ok(machine.finish()),
+    }
+}
+
+fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {
+    let access = if disk.read_only {
+        Access::ReadOnly
+    } else {
+        Access::Writable
+    };
+    Block::new(sys::file(disk.file), access, &format!("hull{number}"))
+        .map_err(|error| VmmError::Disk(number, error))
+}
+
+/// Plugs in the console; gives the end of a pipe where what the guest prints comes out.
+fn console(machine: &mut Machine<Built>) -> Result<OwnedFd, VmmError> {
+    let pipe = rustix::pipe::pipe_with(
+        rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
+    );
+    let (reader, writer) = pipe.map_err(|error| VmmError::Console(error.into()))?;
+    machine.plug(Console::new(writer, None).map_err(VmmError::Console)?)?;
+    Ok(reader)
+}
+
+/// The error and all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// Nanoseconds of the clock that launcher and VMM share.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}

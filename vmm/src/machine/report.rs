@@ -58,6 +58,8 @@ pub(crate) struct Counts {
     pub(crate) memory_touched: u64,
     /// Devices the guest's kernel never started, with the option that would have: ("block", "CONFIG_VIRTIO_BLK").
     pub(crate) unused_devices: Vec<(String, String)>,
+    /// Sentences about what went wrong without ending the machine: "The guest broke its block device: …".
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Counts {

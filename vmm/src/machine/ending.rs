@@ -1,0 +1,97 @@
+//! The moment a machine ends, agreed on by its threads: the first who says so gives the reason, everybody is told.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::report::End;
+
+/// What is known of the end so far.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    state: Mutex<State>,
+    left: Condvar,
+    event: EventFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    end: Option<End>,
+    /// vCPU threads inside their loop.
+    running: usize,
+    remarks: Vec<String>,
+}
+
+/// Remarks beyond these tell nothing new.
+const MOST_REMARKS: usize = 16;
+
+impl Ending {
+    /// Nothing has ended.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            state: Mutex::default(),
+            left: Condvar::new(),
+            event: EventFd::new(EFD_NONBLOCK)?,
+        })
+    }
+
+    /// Says why the machine ends. Only the first reason counts.
+    pub(crate) fn declare(&self, end: End) {
+        self.state().end.get_or_insert(end);
+        // The counter cannot overflow by as many writes as there are threads.
+        let _ = self.event.write(1);
+    }
+
+    /// The reason, if the machine has ended.
+    pub(crate) fn reason(&self) -> Option<End> {
+        self.state().end.clone()
+    }
+
+    /// Readable from the first `declare` on.
+    pub(crate) fn event(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+
+    /// Something worth telling that does not end the machine.
+    pub(crate) fn remark(&self, remark: String) {
+        let mut state = self.state();
+        if state.remarks.len() < MOST_REMARKS {
+            state.remarks.push(remark);
+        }
+    }
+
+    /// What was remarked.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        self.state().remarks.clone()
+    }
+
+    /// A vCPU thread begins.
+    pub(crate) fn enter(&self) {
+        self.state().running += 1;
+    }
+
+    /// A vCPU thread is out of its guest and will not enter again.
+    pub(crate) fn leave(&self) {
+        self.state().running -= 1;
+        self.left.notify_all();
+    }
+
+    /// Waits until all vCPU threads have left, at most so long.
+    pub(crate) fn all_left(&self, patience: Duration) -> bool {
+        let state = self.state();
+        match self
+            .left
+            .wait_timeout_while(state, patience, |state| state.running > 0)
+        {
+            Ok((state, _)) => state.running == 0,
+            Err(poisoned) => poisoned.into_inner().0.running == 0,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,170 @@
+//! Puts a kernel, its initramfs and the PVH boot tables into guest memory (Xen's PVH boot protocol, version 1).
+//!
+//! The files are the host's own, yet every number in them is checked: `--kernel` takes any file.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+
+use rustix::fs::fstat;
+use rustix::io::pread;
+use thiserror::Error;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+
+use super::memory::GuestMemory;
+use super::{layout, mptable, registers};
+use crate::config::Cpus;
+
+mod elf;
+
+pub(crate) use elf::ElfError;
+
+const MAGIC: u32 = 0x336e_c578;
+const VERSION: u32 = 1;
+/// Size of start_info; the one module and the memory map follow it.
+const START_INFO: u64 = 56;
+const MODULE: u64 = 32;
+const PAGE: u64 = 4096;
+
+/// What keeps a kernel from being put into memory.
+#[derive(Debug, Error)]
+pub(crate) enum LoadError {
+    /// Not a kernel that this machine can start.
+    #[error("The kernel cannot be started")]
+    Kernel(#[from] ElfError),
+    /// Reading failed.
+    #[error("Reading the {0} failed")]
+    Read(&'static str, #[source] io::Error),
+    /// Memory is too small.
+    #[error("Kernel and initramfs need {need} bytes, the machine has {have} bytes of memory")]
+    Memory {
+        /// Where the last byte would be.
+        need: u64,
+        /// What there is.
+        have: u64,
+    },
+    /// A boot table did not fit into memory; that cannot be.
+    #[error("Writing boot tables to guest memory failed")]
+    Tables(#[from] GuestMemoryError),
+}
+
+/// Loads everything the first instruction needs; gives its address.
+pub(crate) fn load(
+    memory: &GuestMemory,
+    kernel: &File,
+    initramfs: &File,
+    command_line: &[u8],
+    cpus: Cpus,
+) -> Result<u64, LoadError> {
+    let image = elf::parse(kernel)?;
+    let low = memory.size().bytes().min(layout::LOW_MEMORY_END);
+    if image.end > low {
+        return Err(LoadError::Memory {
+            need: image.end,
+            have: low,
+        });
+    }
+    for segment in &image.segments {
+        copy(
+            memory.view(),
+            kernel,
+            segment.offset,
+            segment.address,
+            segment.length,
+        )
+        .map_err(|error| LoadError::Read("kernel", error))?;
+    }
+    let size = fstat(initramfs)
+        .map_err(|error| LoadError::Read("initramfs", error.into()))?
+        .st_size;
+    let size = u64::try_from(size).unwrap_or(0);
+    // Right behind the kernel: what the boot touches lies close together.
+    let start = image.end.next_multiple_of(PAGE);
+    if size > low || start + size > low {
+        return Err(LoadError::Memory {
+            need: start.saturating_add(size),
+            have: low,
+        });
+    }
+    copy(memory.view(), initramfs, 0, start, size)
+        .map_err(|error| LoadError::Read("initramfs", error))?;
+    write_tables(memory, command_line, cpus, (start, size))?;
+    Ok(image.entry)
+}
+
+/// Reads a part of a file straight into guest memory.
+fn copy(
+    memory: &GuestMemoryMmap,
+    mut file: &File,
+    offset: u64,
+    address: u64,
+    length: u64,
+) -> io::Result<()> {
+    if length == 0 {
+        return Ok(());
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    memory
+        .read_exact_volatile_from(GuestAddress(address), &mut file, length)
+        .map_err(io::Error::other)
+}
+
+/// Segment descriptors, MP table, command line, start_info with one module and the memory map.
+fn write_tables(
+    memory: &GuestMemory,
+    command_line: &[u8],
+    cpus: Cpus,
+    (initramfs, initramfs_size): (u64, u64),
+) -> Result<(), GuestMemoryError> {
+    let view = memory.view();
+    let descriptors: Vec<u8> = registers::DESCRIPTORS
+        .iter()
+        .flat_map(|entry| entry.to_le_bytes())
+        .collect();
+    view.write_slice(&descriptors, GuestAddress(layout::GDT))?;
+    view.write_slice(&mptable::table(cpus), GuestAddress(layout::MP_TABLE))?;
+    view.write_slice(command_line, GuestAddress(layout::COMMAND_LINE))?;
+
+    let map = layout::memory_map(memory.size());
+    let modules = layout::START_INFO + START_INFO;
+    let lines = modules + MODULE;
+    let mut info = Vec::with_capacity(256);
+    let word = |info: &mut Vec<u8>, value: u64| info.extend_from_slice(&value.to_le_bytes());
+    let half = |info: &mut Vec<u8>, value: u32| info.extend_from_slice(&value.to_le_bytes());
+    half(&mut info, MAGIC);
+    half(&mut info, VERSION);
+    half(&mut info, 0); // flags
+    half(&mut info, 1); // modules
+    word(&mut info, modules);
+    word(&mut info, layout::COMMAND_LINE);
+    word(&mut info, 0); // no ACPI
+    word(&mut info, lines);
+    half(&mut info, u32::try_from(map.len()).unwrap_or(0));
+    half(&mut info, 0);
+    for value in [initramfs, initramfs_size, 0, 0] {
+        word(&mut info, value);
+    }
+    for range in map {
+        word(&mut info, range.start);
+        word(&mut info, range.length);
+        half(&mut info, range.kind as u32);
+        half(&mut info, 0);
+    }
+    view.write_slice(&info, GuestAddress(layout::START_INFO))
+}
+
+/// Reads exactly `buffer.len()` bytes at `offset`, or says that the file ends before.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<(), ElfError> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.checked_add(done as u64).ok_or(ElfError::Truncated)?;
+        match pread(file, rest, at) {
+            Ok(0) => return Err(ElfError::Truncated),
+            Ok(count) => done += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(ElfError::Read(error.into())),
+        }
+    }
+    Ok(())
+}
+

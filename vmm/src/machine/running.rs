@@ -1,0 +1,154 @@
+//! Processors in their threads, and how they are got out of the guest again.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::bus::Bus;
+use super::devices::Devices;
+use super::ending::Ending;
+use super::reactor::{Happening, Reactor};
+use super::report::Counts;
+use super::vcpu::{Stop, Vcpu};
+use super::{MachineError, Paused, step};
+use crate::sys::{self, ExitSwitch};
+
+/// A vCPU's thread holds one frame for an exit at a time.
+const STACK: usize = 256 << 10;
+/// A signal that is sent while a thread is between two system calls does nothing: it is repeated so often.
+const PATIENCE: Duration = Duration::from_millis(10);
+const ATTEMPTS: u32 = 100;
+
+/// The guest runs.
+pub(crate) struct Running {
+    threads: Vec<Runner>,
+    bus: Arc<Bus>,
+    reactor: Reactor,
+}
+
+struct Runner {
+    thread: JoinHandle<(Vcpu, Stop)>,
+    switch: Arc<ExitSwitch>,
+}
+
+impl Running {
+    /// Starts a thread for each processor.
+    pub(super) fn begin(
+        paused: Paused,
+        devices: &Devices,
+        ending: &Arc<Ending>,
+        control: Option<BorrowedFd<'_>>,
+        console: Option<OwnedFd>,
+    ) -> Result<Self, MachineError> {
+        step("Preparing a signal", sys::make_kick_harmless())?;
+        let Paused { vcpus, bus, wake } = paused;
+        let reactor = step(
+            "Watching devices",
+            Reactor::new(devices, ending, control, console),
+        )?;
+        let mut threads = Vec::with_capacity(vcpus.len());
+        for vcpu in vcpus {
+            threads.push(step(
+                "Starting a processor's thread",
+                Runner::new(vcpu, &bus, ending),
+            )?);
+        }
+        if wake {
+            devices.iter().for_each(|device| device.wake());
+        }
+        Ok(Self {
+            threads,
+            bus,
+            reactor,
+        })
+    }
+
+    /// See [`super::Machine::serve`].
+    pub(super) fn serve(&mut self) -> io::Result<Happening> {
+        self.reactor.serve(&self.bus)
+    }
+
+    /// All processors out of the guest and back in one hand.
+    pub(super) fn pause(self, ending: &Ending) -> Result<Paused, MachineError> {
+        if !self.stop(ending) {
+            return Err(MachineError::Stuck);
+        }
+        let mut vcpus: Vec<Vcpu> = self
+            .threads
+            .into_iter()
+            .filter_map(|runner| runner.thread.join().ok())
+            .map(|(vcpu, _)| vcpu)
+            .collect();
+        vcpus.sort_by_key(Vcpu::index);
+        Ok(Paused {
+            vcpus,
+            bus: self.bus,
+            wake: true,
+        })
+    }
+
+    /// All processors out of the guest for good; what happened on them. Those that are stuck are left behind: the process
+    /// is about to end.
+    pub(super) fn finish(&mut self, ending: &Ending) -> Counts {
+        let mut sum = Counts {
+            kicks: self.reactor.kicks,
+            ..Counts::default()
+        };
+        let stopped = self.stop(ending);
+        for runner in self.threads.drain(..).filter(|runner| stopped || runner.thread.is_finished()) {
+            if let Ok((vcpu, _)) = runner.thread.join() {
+                sum.port += vcpu.counts.port;
+                sum.mmio += vcpu.counts.mmio;
+                sum.interrupted += vcpu.counts.interrupted;
+                sum.other += vcpu.counts.other;
+            }
+        }
+        sum
+    }
+
+    /// Makes every thread leave its loop.
+    fn stop(&self, ending: &Ending) -> bool {
+        for _ in 0..ATTEMPTS {
+            for runner in &self.threads {
+                runner.switch.set(true);
+                sys::kick(&runner.thread);
+            }
+            if ending.all_left(PATIENCE) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Runner {
+    fn new(mut vcpu: Vcpu, bus: &Arc<Bus>, ending: &Arc<Ending>) -> io::Result<Self> {
+        let switch = vcpu.exit_switch()?;
+        switch.set(false);
+        let (bus, ending) = (bus.clone(), ending.clone());
+        ending.enter();
+        let thread = Builder::new()
+            .name(format!("vcpu{}", vcpu.index()))
+            .stack_size(STACK)
+            .spawn({
+                let ending = ending.clone();
+                move || {
+                    let stop = vcpu.run(&bus);
+                    if let Stop::End(end) = &stop {
+                        ending.declare(end.clone());
+                    }
+                    ending.leave();
+                    (vcpu, stop)
+                }
+            });
+        if thread.is_err() {
+            ending.leave();
+        }
+        Ok(Self {
+            thread: thread?,
+            switch,
+        })
+    }
+}

@@ -1,0 +1,301 @@
+//! The package's only `unsafe`: raw descriptors, guest memory mappings, and the few KVM calls that take pointers.
+//!
+//! Every function here is safe to call with any argument; each block says why. Knows no policy.
+#![expect(unsafe_code, reason = "the one place for it")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::{NonNull, null_mut};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+
+use kvm_bindings::{
+    kvm_irqchip, kvm_irqchip__bindgen_ty_1, kvm_run, kvm_userspace_memory_region, kvm_xsave,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MmapRegion,
+};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+/// Size of a page, and of the guards around guest memory.
+pub(crate) const PAGE: usize = 4096;
+/// Host address and guest address of memory agree modulo this, so that KVM can use large pages.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// KVM from a descriptor that somebody else opened. Calls on a descriptor of anything else fail.
+pub(crate) fn kvm(descriptor: OwnedFd) -> Kvm {
+    // SAFETY: the descriptor is open and ours alone: `OwnedFd` gave it up. KVM calls on another kind of file return ENOTTY.
+    unsafe { Kvm::from_raw_fd(descriptor.into_raw_fd()) }
+}
+
+/// Borrows the descriptor behind a number for as long as `owner`, which promises that the number stays open.
+pub(crate) fn borrow<T: ?Sized>(_owner: &T, descriptor: RawFd) -> Option<BorrowedFd<'_>> {
+    if descriptor < 0 {
+        return None;
+    }
+    // SAFETY: not -1. Should the owner break its promise, calls on it fail with EBADF or reach another descriptor of this
+    // process; no memory is touched through it.
+    Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
+}
+
+/// How guest memory relates to the file behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// The file is the memory.
+    Shared,
+    /// The file is what the memory was at first; writes stay here.
+    Copied,
+}
+
+/// One piece of guest memory: where the guest sees it, where it lies in the file, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Guest-physical address.
+    pub(crate) guest: u64,
+    /// Offset in the file.
+    pub(crate) offset: u64,
+    /// Length.
+    pub(crate) length: usize,
+}
+
+/// Maps pieces of `file` as guest memory, each between two guard pages.
+///
+/// The mappings stay for the process's life: a VMM process has one guest, and devices keep handles on its memory.
+pub(crate) fn map_guest_memory(
+    file: impl AsFd,
+    pieces: &[Piece],
+    sharing: Sharing,
+) -> io::Result<GuestMemoryMmap> {
+    let flags = match sharing {
+        Sharing::Shared => MapFlags::SHARED,
+        Sharing::Copied => MapFlags::PRIVATE | MapFlags::NORESERVE,
+    };
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let mut regions = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let room = piece
+            .length
+            .checked_add(2 * LARGE_PAGE)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: an anonymous reservation at an address of the kernel's choice touches no memory of this process.
+        let reserved = unsafe {
+            mmap_anonymous(
+                null_mut(),
+                room,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        let lead = LARGE_PAGE - reserved.addr() % LARGE_PAGE;
+        let address = reserved.wrapping_byte_add(lead);
+        // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE), which
+        // nobody else knows of, with at least one page of it left on either side.
+        unsafe {
+            mmap(
+                address,
+                piece.length,
+                protection,
+                flags | MapFlags::FIXED,
+                &file,
+                piece.offset,
+            )
+        }?;
+        // SAFETY: exactly that mapping, readable and writable, never unmapped.
+        let region = unsafe {
+            MmapRegion::build_raw(
+                address.cast(),
+                piece.length,
+                bits(protection),
+                bits_of_map(flags),
+            )
+        }
+        .map_err(io::Error::other)?;
+        regions.push(
+            GuestRegionMmap::new(region, GuestAddress(piece.guest))
+                .ok_or(io::ErrorKind::InvalidInput)?,
+        );
+    }
+    GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
+}
+
+fn bits(protection: ProtFlags) -> i32 {
+    protection.bits().cast_signed()
+}
+
+fn bits_of_map(flags: MapFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+/// Replaces `length` bytes of guest memory at `guest` by a private view of `file` at `offset` (all multiples of a page).
+/// `false`: that range is not inside one region of guest memory, nothing was done.
+pub(crate) fn overlay(
+    memory: &GuestMemoryMmap,
+    guest: u64,
+    length: usize,
+    file: impl AsFd,
+    offset: u64,
+) -> io::Result<bool> {
+    let Ok(slice) = memory.get_slice(GuestAddress(guest), length) else {
+        return Ok(false);
+    };
+    let address = slice.ptr_guard_mut().as_ptr();
+    if !address.addr().is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || length == 0 {
+        return Ok(false);
+    }
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: the range is guest memory of this process (`get_slice` checked it), whose bytes may change at any time by
+    // definition: nothing holds references into it.
+    unsafe {
+        mmap(
+            address.cast(),
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            flags,
+            file,
+            offset,
+        )
+    }?;
+    Ok(true)
+}
+
+/// Makes every region of `memory` a memory slot of `vm`.
+pub(crate) fn give_memory(vm: &VmFd, memory: &GuestMemoryMmap) -> io::Result<()> {
+    for (slot, region) in (0..).zip(memory.iter()) {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr().addr() as u64,
+        };
+        // SAFETY: the range is a mapping made for guest memory alone (`map_guest_memory`) that is never unmapped.
+        unsafe { vm.set_user_memory_region(region) }?;
+    }
+    Ok(())
+}
+
+/// Sets the extended processor state of a vCPU.
+pub(crate) fn set_xsave(vcpu: &VcpuFd, xsave: &kvm_xsave) -> io::Result<()> {
+    // SAFETY: KVM reads sizeof(kvm_xsave) bytes, unless the process was granted dynamically enabled features (AMX), which
+    // nothing in this program asks for.
+    unsafe { vcpu.set_xsave(xsave) }?;
+    Ok(())
+}
+
+/// State of one of KVM's interrupt controllers (`KVM_IRQCHIP_*`) as bytes.
+pub(crate) fn interrupt_controller(vm: &VmFd, which: u32) -> io::Result<Vec<u8>> {
+    let mut chip = kvm_irqchip {
+        chip_id: which,
+        ..Default::default()
+    };
+    vm.get_irqchip(&mut chip)?;
+    // SAFETY: every member of the union is plain numbers, and this one spans it.
+    let bytes = unsafe { chip.chip.dummy };
+    Ok(bytes.map(i8::cast_unsigned).to_vec())
+}
+
+/// Sets what [`interrupt_controller`] gave. Bytes that are missing are zero.
+pub(crate) fn set_interrupt_controller(vm: &VmFd, which: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut dummy = [0; 512];
+    for (to, from) in dummy.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    vm.set_irqchip(&kvm_irqchip {
+        chip_id: which,
+        chip: kvm_irqchip__bindgen_ty_1 { dummy },
+        ..Default::default()
+    })?;
+    Ok(())
+}
+
+/// After `VcpuExit::InternalError`: KVM's number for it, and the instruction's bytes if KVM gave them.
+pub(crate) fn internal_error(vcpu: &mut VcpuFd) -> (u32, Vec<u8>) {
+    const HAS_INSTRUCTION: u64 = 1;
+    // SAFETY: every member of the union is plain numbers, so whatever KVM left there is valid for each of them.
+    let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
+    let [flags, first, second, ..] = internal.data;
+    let mut bytes = first.to_le_bytes().into_iter().chain(second.to_le_bytes());
+    let length = if internal.ndata >= 3 && flags & HAS_INSTRUCTION != 0 {
+        bytes.next().unwrap_or(0)
+    } else {
+        0
+    };
+    (internal.suberror, bytes.take(length.into()).collect())
+}
+
+/// The switch that makes a vCPU leave the guest: a second view of its `kvm_run` page.
+#[derive(Debug)]
+pub(crate) struct ExitSwitch {
+    page: NonNull<kvm_run>,
+}
+
+// SAFETY: the page is reached through one atomic byte only, which any thread may store to.
+unsafe impl Send for ExitSwitch {}
+// SAFETY: as above.
+unsafe impl Sync for ExitSwitch {}
+
+impl ExitSwitch {
+    /// A switch for this vCPU. It may outlive the vCPU; then it switches nothing.
+    pub(crate) fn new(vcpu: &VcpuFd) -> io::Result<Self> {
+        let Some(descriptor) = borrow(vcpu, vcpu.as_raw_fd()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        // SAFETY: a new mapping at an address of the kernel's choice. KVM allows any number of views of a vCPU's page.
+        let page = unsafe {
+            mmap(
+                null_mut(),
+                PAGE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                descriptor,
+                0,
+            )
+        }?;
+        Ok(Self {
+            page: NonNull::new(page.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
+        })
+    }
+
+    /// Sets or clears `immediate_exit`. Set, every `KVM_RUN` returns EINTR at once; one that is under way needs a signal.
+    pub(crate) fn set(&self, leave: bool) {
+        // SAFETY: the mapping is one page, `kvm_run` begins it, and it lives until `self` is dropped.
+        let byte = unsafe { &raw mut (*self.page.as_ptr()).immediate_exit };
+        // SAFETY: valid as above; a byte is always aligned; user space only ever stores whole bytes to it, the kernel reads it.
+        unsafe { AtomicU8::from_ptr(byte) }.store(leave.into(), Ordering::SeqCst);
+    }
+}
+
+impl Drop for ExitSwitch {
+    fn drop(&mut self) {
+        // SAFETY: made by `mmap` in `new` with this length; no reference into it outlives a call of `set`.
+        let _ = unsafe { munmap(self.page.as_ptr().cast(), PAGE) };
+    }
+}
+
+/// The signal that makes `KVM_RUN` return does nothing else.
+extern "C" fn leave_guest(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Lets [`kick`] interrupt threads instead of ending the process.
+pub(crate) fn make_kick_harmless() -> io::Result<()> {
+    static DONE: OnceLock<Result<(), i32>> = OnceLock::new();
+    let done = DONE.get_or_init(|| {
+        register_signal_handler(SIGRTMIN(), leave_guest).map_err(|error| error.errno())
+    });
+    done.map_err(io::Error::from_raw_os_error)
+}
+
+/// Interrupts whatever system call a thread is in, once.
+pub(crate) fn kick<T>(thread: &JoinHandle<T>) {
+    // Fails only for a thread that is gone.
+    let _ = thread.kill(SIGRTMIN());
+}
+
+/// A file's bytes as a `File`, for those who want one.
+pub(crate) fn file(descriptor: OwnedFd) -> File {
+    File::from(descriptor)
+}
