@@ -47,6 +47,8 @@ impl Memory {
     pub(crate) const LEAST: u64 = 32;
     /// 1 TiB, in MiB: stays below every host's physical address width.
     pub(crate) const MOST: u64 = 1 << 20;
+    /// The smallest machine.
+    pub(crate) const SMALLEST: Self = Self(Self::LEAST);
     /// What `hull run` gives unless told otherwise.
     pub(crate) const DEFAULT: Self = Self(256);
 

@@ -21,7 +21,7 @@ use self::memory::GuestMemory;
 use self::report::End;
 use self::state::MachineState;
 use self::uart::Uart;
-use self::vcpu::Vcpu;
+use self::vcpu::{Stop, Vcpu};
 use crate::config::VmConfig;
 use crate::sys;
 
@@ -34,6 +34,7 @@ mod kernel;
 mod layout;
 pub(crate) mod memory;
 mod mptable;
+pub(crate) mod probe;
 mod reactor;
 mod registers;
 pub(crate) mod report;
@@ -157,6 +158,12 @@ impl Machine<Built> {
         self.begin_at(entry)
     }
 
+    /// Puts a few bytes of 32-bit code into memory and the first processor in front of them.
+    pub(crate) fn boot_code(self, code: &[u8]) -> Result<Machine<Paused>, MachineError> {
+        kernel::write_code(&self.memory, code).map_err(LoadError::from)?;
+        self.begin_at(layout::HIGH_MEMORY)
+    }
+
     /// Makes the processors; the first will begin at `entry`.
     fn begin_at(self, entry: u64) -> Result<Machine<Paused>, MachineError> {
         let vcpus = self.vcpus()?;
@@ -222,6 +229,15 @@ impl Machine<Paused> {
             ending,
             state,
         })
+    }
+
+    /// Runs the first processor in this very thread, without any device served: for code that is known to end.
+    pub(crate) fn run_here(mut self) -> Stop {
+        let bus = self.state.bus;
+        match self.state.vcpus.first_mut() {
+            Some(first) => first.run(&bus),
+            None => Stop::Asked,
+        }
     }
 
     /// Everything but memory, which is [`Machine::memory`]. The machine may go on afterwards.
@@ -316,3 +332,5 @@ impl<S> Machine<S> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,12 @@ pub(crate) fn kvm(descriptor: OwnedFd) -> Kvm {
     unsafe { Kvm::from_raw_fd(descriptor.into_raw_fd()) }
 }
 
+/// Another descriptor of the same KVM.
+pub(crate) fn duplicate(kvm: &Kvm) -> io::Result<OwnedFd> {
+    let descriptor = borrow(kvm, kvm.as_raw_fd()).ok_or(io::ErrorKind::InvalidInput)?;
+    descriptor.try_clone_to_owned()
+}
+
 /// Borrows the descriptor behind a number for as long as `owner`, which promises that the number stays open.
 pub(crate) fn borrow<T: ?Sized>(_owner: &T, descriptor: RawFd) -> Option<BorrowedFd<'_>> {
     if descriptor < 0 {

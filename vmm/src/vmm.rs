@@ -12,6 +12,7 @@ use thiserror::Error;
 use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
 
 use crate::machine::memory::GuestMemory;
+use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
 use crate::machine::{Built, Happening, Machine, MachineError};
 use crate::sys;
@@ -32,6 +33,9 @@ enum VmmError {
     /// The machine.
     #[error("The virtual machine failed")]
     Machine(#[from] MachineError),
+    /// KVM.
+    #[error("This host cannot run guests")]
+    Unfit(#[from] Unfit),
     /// Guest memory.
     #[error("Getting memory for the guest failed")]
     Memory(#[source] io::Error),
@@ -46,6 +50,20 @@ enum VmmError {
     Console(#[source] io::Error),
 }
 
+impl VmmError {
+    /// How the report puts it.
+    fn end(&self) -> End {
+        match self {
+            Self::Unfit(unfit @ (Unfit::Emulated(_) | Unfit::Slow(_))) => End::Emulation {
+                reason: unfit.to_string(),
+            },
+            other => End::Failed {
+                cause: chain(other),
+            },
+        }
+    }
+}
+
 /// The process's main function. Whatever happens is told in the report; the exit code only says whether there was one.
 pub(crate) fn run() -> ExitCode {
     let mut timings = Timings {
@@ -56,12 +74,7 @@ pub(crate) fn run() -> ExitCode {
     let launcher = launcher.as_fd();
     let (end, counts) = match live(launcher, &mut timings) {
         Ok(outcome) => outcome,
-        Err(error) => (
-            End::Failed {
-                cause: chain(&error),
-            },
-            Counts::default(),
-        ),
+        Err(error) => (error.end(), Counts::default()),
     };
     timings.ended = now();
     match send_report(
@@ -88,6 +101,11 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(End, Counts)
         disks,
     } = Start::receive(launcher)?;
     timings.received = now();
+    if !probe::has_virtualisation() {
+        // Rare, and worth some milliseconds: in an emulator a kernel takes minutes to fail, or never does.
+        let kvm = kvm.try_clone().map_err(VmmError::Memory)?;
+        probe::probe(kvm)?;
+    }
     let memory = GuestMemory::new(config.memory).map_err(VmmError::Memory)?;
     let mut machine = Machine::new(kvm, config.clone(), memory)?;
     timings.memory = now();

@@ -91,6 +91,20 @@ pub(crate) fn load(
     Ok(image.entry)
 }
 
+/// Writes code that needs nothing but segment descriptors.
+pub(crate) fn write_code(memory: &GuestMemory, code: &[u8]) -> Result<(), GuestMemoryError> {
+    write_descriptors(memory)?;
+    memory
+        .view()
+        .write_slice(code, GuestAddress(layout::HIGH_MEMORY))
+}
+
+fn write_descriptors(memory: &GuestMemory) -> Result<(), GuestMemoryError> {
+    let descriptors = registers::DESCRIPTORS.iter();
+    let bytes: Vec<u8> = descriptors.flat_map(|entry| entry.to_le_bytes()).collect();
+    memory.view().write_slice(&bytes, GuestAddress(layout::GDT))
+}
+
 /// Reads a part of a file straight into guest memory.
 fn copy(
     memory: &GuestMemoryMmap,
@@ -117,11 +131,7 @@ fn write_tables(
     (initramfs, initramfs_size): (u64, u64),
 ) -> Result<(), GuestMemoryError> {
     let view = memory.view();
-    let descriptors: Vec<u8> = registers::DESCRIPTORS
-        .iter()
-        .flat_map(|entry| entry.to_le_bytes())
-        .collect();
-    view.write_slice(&descriptors, GuestAddress(layout::GDT))?;
+    write_descriptors(memory)?;
     view.write_slice(&mptable::table(cpus), GuestAddress(layout::MP_TABLE))?;
     view.write_slice(command_line, GuestAddress(layout::COMMAND_LINE))?;
 
@@ -168,3 +178,5 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<(), ElfError> 
     Ok(())
 }
 
+#[cfg(test)]
+mod tests;

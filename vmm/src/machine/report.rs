@@ -29,10 +29,10 @@ pub(crate) enum End {
     TripleFault,
     /// The launcher closed its end; the guest was stopped wherever it was.
     HungUp,
-    /// This host's KVM could not run an instruction of the guest's kernel.
+    /// This host's KVM interprets kernel code and cannot run a guest.
     Emulation {
-        /// Where and which bytes.
-        instruction: String,
+        /// The sentence that says how it showed.
+        reason: String,
     },
     /// The VMM could not go on; the guest is not to blame.
     Failed {

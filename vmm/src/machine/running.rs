@@ -97,7 +97,11 @@ impl Running {
             ..Counts::default()
         };
         let stopped = self.stop(ending);
-        for runner in self.threads.drain(..).filter(|runner| stopped || runner.thread.is_finished()) {
+        for runner in self
+            .threads
+            .drain(..)
+            .filter(|runner| stopped || runner.thread.is_finished())
+        {
             if let Ok((vcpu, _)) = runner.thread.join() {
                 sum.port += vcpu.counts.port;
                 sum.mmio += vcpu.counts.mmio;

@@ -157,10 +157,12 @@ impl Vcpu {
             };
         }
         let place = self.fd.get_regs().map_or(0, |registers| registers.rip);
-        let mut instruction = format!("at {place:#x}:");
+        let mut reason = format!(
+            "This host's KVM interprets kernel code and cannot do the instruction at {place:#x}:"
+        );
         for byte in bytes {
-            instruction.push_str(&format!(" {byte:02x}"));
+            reason.push_str(&format!(" {byte:02x}"));
         }
-        End::Emulation { instruction }
+        End::Emulation { reason }
     }
 }

@@ -1,0 +1,192 @@
+//! Machines that stand still: pause, save, restore, clone.
+
+use vm_memory::Bytes;
+
+use super::*;
+
+const COUNTER: GuestAddress = GuestAddress(0x40_0000);
+const FLAG: GuestAddress = GuestAddress(0x40_1000);
+
+/// Counts in memory until the flag is set.
+const COUNT: [&[u8]; 4] = [
+    &[0xff, 0x05, 0x00, 0x00, 0x40, 0x00], // again: inc dword [COUNTER]
+    &[0x80, 0x3d, 0x00, 0x10, 0x40, 0x00, 0x00], // cmp byte [FLAG], 0
+    &[0x74, 0xf1],                         // je again
+    &END,
+];
+
+fn counter(memory: &GuestMemory) -> u32 {
+    memory.view().read_obj(COUNTER).unwrap()
+}
+
+fn set_flag(memory: &GuestMemory) {
+    memory.view().write_obj(1_u8, FLAG).unwrap();
+}
+
+/// Waits until the guest has counted on.
+fn counts_on(memory: &GuestMemory) {
+    let before = counter(memory);
+    let start = Instant::now();
+    while counter(memory) <= before + 10 {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "the guest stands still"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A machine that counts, saved and standing still.
+fn counting() -> (Machine<Paused>, MachineState) {
+    let machine = guest(&COUNT).run(None, None).unwrap();
+    counts_on(machine.memory());
+    let machine = machine.pause().unwrap();
+    let state = machine.save().unwrap();
+    (machine, state)
+}
+
+fn clone_of(machine: &Machine<Paused>) -> Machine<Built> {
+    let file = machine
+        .memory()
+        .file()
+        .as_fd()
+        .try_clone_to_owned()
+        .unwrap();
+    let config = machine.config.clone();
+    let memory = GuestMemory::copy_of(config.memory, file).unwrap();
+    Machine::new(kvm(), config, memory).unwrap()
+}
+
+#[test]
+fn a_paused_guest_stands_still_and_goes_on() {
+    let (machine, _) = counting();
+    let before = counter(machine.memory());
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(counter(machine.memory()), before);
+    let machine = machine.run(None, None).unwrap();
+    counts_on(machine.memory());
+    let machine = machine.pause().unwrap();
+    set_flag(machine.memory());
+    assert_eq!(run(machine).0, End::Orderly);
+}
+
+#[test]
+fn a_state_survives_being_written() {
+    let (machine, state) = counting();
+    let bytes = postcard::to_allocvec(&state).unwrap();
+    let state: MachineState = postcard::from_bytes(&bytes).unwrap();
+    let copy = clone_of(&machine).restore(&state).unwrap();
+    assert_eq!(counter(copy.memory()), counter(machine.memory()));
+    let copy = copy.run(None, None).unwrap();
+    counts_on(copy.memory());
+    set_flag(copy.memory());
+    let mut copy = copy;
+    assert_eq!(copy.serve().unwrap(), Happening::Ended);
+    assert_eq!(copy.finish().0, End::Orderly);
+    for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        assert!(postcard::from_bytes::<MachineState>(&bytes[..length]).is_err());
+    }
+}
+
+#[test]
+fn clones_share_nothing_they_write() {
+    let (machine, state) = counting();
+    let at_rest = counter(machine.memory());
+    let clones: Vec<_> = (0..3)
+        .map(|_| {
+            clone_of(&machine)
+                .restore(&state)
+                .unwrap()
+                .run(None, None)
+                .unwrap()
+        })
+        .collect();
+    for clone in &clones {
+        counts_on(clone.memory());
+    }
+    assert_eq!(counter(machine.memory()), at_rest);
+    set_flag(clones[0].memory());
+    for (number, mut clone) in clones.into_iter().enumerate() {
+        if number == 0 {
+            assert_eq!(clone.serve().unwrap(), Happening::Ended);
+        } else {
+            counts_on(clone.memory());
+        }
+        let expected = if number == 0 {
+            End::Orderly
+        } else {
+            End::HungUp
+        };
+        assert_eq!(clone.finish().0, expected);
+    }
+    assert_eq!(counter(machine.memory()), at_rest);
+}
+
+#[test]
+fn no_access_is_lost_however_often_a_guest_is_paused() {
+    // Prints the alphabet many times, then ends the line: every byte is an exit that a pause may hit.
+    const ROUNDS: u8 = 200;
+    let machine = guest(&[
+        &[0x66, 0xba, 0xf8, 0x03],             // mov dx, 0x3f8
+        &[0xb3, ROUNDS],                       // mov bl, ROUNDS
+        &[0xb0, b'a'],                         // again: mov al, 'a'
+        &[0xee, 0xfe, 0xc0],                   // next: out dx, al; inc al
+        &[0xff, 0x05, 0x00, 0x00, 0x40, 0x00], // inc dword [COUNTER]
+        &[0x3c, b'z', 0x76, 0xf3],             // cmp al, 'z'; jbe next
+        &[0xfe, 0xcb, 0x75, 0xed],             // dec bl; jnz again
+        &END,
+    ]);
+    let mut machine = machine.run(None, None).unwrap();
+    let mut pauses = 0;
+    while machine.ending.reason().is_none() {
+        let paused = machine.pause().unwrap();
+        pauses += 1;
+        // Every byte that was counted was also written, but for the one that may be on its way.
+        machine = paused.run(None, None).unwrap();
+    }
+    let total = counter(machine.memory());
+    let (end, counts) = machine.finish();
+    assert_eq!(end, End::Orderly);
+    assert_eq!(total, 26 * u32::from(ROUNDS));
+    assert_eq!(counts.port, u64::from(total) + 1);
+    assert!(pauses > 3, "{pauses} pauses");
+}
+
+#[test]
+fn another_shape_is_refused() {
+    let (machine, state) = counting();
+    let mut two = clone_of(&machine);
+    two.config.cpus = Cpus::new(2).unwrap();
+    assert!(
+        matches!(two.restore(&state), Err(MachineError::Other(what)) if what == "1 processors")
+    );
+    let mut more = clone_of(&machine);
+    more.plug(Entropy::new()).unwrap();
+    assert!(matches!(more.restore(&state), Err(MachineError::Other(_))));
+    let file = machine
+        .memory()
+        .file()
+        .as_fd()
+        .try_clone_to_owned()
+        .unwrap();
+    assert!(GuestMemory::copy_of(Memory::DEFAULT, file).is_err());
+}
+
+#[test]
+fn processors_and_devices_come_back_too() {
+    let mut machine = built(4);
+    machine.plug(Entropy::new()).unwrap();
+    let machine = machine
+        .boot_code(&COUNT.concat())
+        .unwrap()
+        .run(None, None)
+        .unwrap();
+    counts_on(machine.memory());
+    let machine = machine.pause().unwrap();
+    let state = machine.save().unwrap();
+    let mut copy = clone_of(&machine);
+    copy.plug(Entropy::new()).unwrap();
+    let copy = copy.restore(&state).unwrap().run(None, None).unwrap();
+    counts_on(copy.memory());
+    assert_eq!(copy.finish().0, End::HungUp);
+}
