@@ -22,9 +22,13 @@
 mod block;
 mod chain;
 mod console;
+#[cfg(test)]
+mod contract;
 mod device;
 mod entropy;
 mod error;
+#[cfg(test)]
+mod guest;
 mod mmio;
 mod poll;
 mod queue;

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use self::channel::{Channel, Message};
 use self::connection::{Connection, Violation};
-use self::packet::{HEADER, HOST_CID, Header, NO_RECEIVE, NO_SEND, STREAM, operation};
+use self::packet::{
+    HEADER, HOST_CID, Header, Key, NO_RECEIVE, NO_SEND, PORT_ANY, STREAM, operation,
+};
 use crate::chain::{Chain, Reader};
 use crate::device::{Io, Served, VirtioDevice};
 use crate::poll::Watch;
@@ -32,9 +34,6 @@ pub const MOST_CONNECTIONS: usize = 128;
 
 /// With so many resets waiting for buffers of the guest, its packets wait too.
 const MOST_RESETS: usize = 64;
-
-/// `VMADDR_PORT_ANY`: no port.
-const PORT_ANY: u32 = u32::MAX;
 
 /// Where the host's ports begin for connections that it asks for.
 const FIRST_PORT: u32 = 1 << 30;
@@ -52,31 +51,6 @@ const AWAKE: EventFlags = (EventFlags::IN)
 
 /// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`: all connections are gone.
 const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
-
-/// Name of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    guest_port: u32,
-    host_port: u32,
-}
-
-impl Key {
-    fn is_possible(self) -> bool {
-        self.guest_port != PORT_ANY && self.host_port != PORT_ANY
-    }
-
-    fn mark(self) -> u64 {
-        u64::from(self.guest_port) << 32 | u64::from(self.host_port)
-    }
-
-    fn of_mark(mark: u64) -> Self {
-        let [h0, h1, h2, h3, g0, g1, g2, g3] = mark.to_le_bytes();
-        Self {
-            guest_port: u32::from_le_bytes([g0, g1, g2, g3]),
-            host_port: u32::from_le_bytes([h0, h1, h2, h3]),
-        }
-    }
-}
 
 /// The guest's end of all its stream sockets.
 #[derive(Debug)]

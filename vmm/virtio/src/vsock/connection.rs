@@ -11,8 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
-use super::Key;
-use super::packet::{HEADER, HOST_CID, Header, NO_RECEIVE, NO_SEND, STREAM, operation};
+use super::packet::{HEADER, Header, Key, NO_RECEIVE, NO_SEND, operation};
 use crate::DeviceError;
 use crate::chain::{Reader, Writer};
 
@@ -358,28 +357,10 @@ impl ToHost {
         !std::mem::replace(&mut self.refused, true)
     }
 
-    /// Whether the guest believes that less than half of its credit is left, and it is more.
+    /// Whether the guest, who may send more, believes that less than half of its credit is left, and it is more.
     fn should_tell(&self) -> bool {
         let believed = CAPACITY.saturating_sub(self.received.wrapping_sub(self.told));
-        self.forwarded != self.told && believed < CAPACITY / 2
-    }
-}
-
-impl Header {
-    /// A packet on connection `key` that says nothing yet.
-    pub(super) fn to_guest(key: Key, guest_cid: u64) -> Self {
-        Self {
-            source_cid: HOST_CID,
-            target_cid: guest_cid,
-            source_port: key.host_port,
-            target_port: key.guest_port,
-            length: 0,
-            kind: STREAM,
-            operation: operation::RST,
-            flags: 0,
-            capacity: 0,
-            forwarded: 0,
-        }
+        !self.ended && self.forwarded != self.told && believed < CAPACITY / 2
     }
 }
 

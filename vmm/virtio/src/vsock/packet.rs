@@ -1,4 +1,5 @@
-//! Header of a vsock packet (virtio 1.2 §5.10.6), 44 bytes. Refuses to know connections.
+//! Header of a vsock packet (virtio 1.2 §5.10.6), 44 bytes, and the name of the connection it is for. Refuses to know
+//! what state that is in.
 
 use crate::DeviceError;
 use crate::chain::{Reader, Writer};
@@ -8,6 +9,9 @@ pub(super) const HEADER: usize = 44;
 
 /// The host's context id.
 pub(super) const HOST_CID: u64 = 2;
+
+/// `VMADDR_PORT_ANY`: no port.
+pub(super) const PORT_ANY: u32 = u32::MAX;
 
 /// Type of a stream socket.
 pub(super) const STREAM: u16 = 1;
@@ -28,6 +32,31 @@ pub(super) const NO_RECEIVE: u32 = 1;
 /// Flag of a shutdown: the sender of the packet will not send any more.
 pub(super) const NO_SEND: u32 = 2;
 
+/// Name of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) guest_port: u32,
+    pub(super) host_port: u32,
+}
+
+impl Key {
+    pub(super) fn is_possible(self) -> bool {
+        self.guest_port != PORT_ANY && self.host_port != PORT_ANY
+    }
+
+    pub(super) fn mark(self) -> u64 {
+        u64::from(self.guest_port) << 32 | u64::from(self.host_port)
+    }
+
+    pub(super) fn of_mark(mark: u64) -> Self {
+        let [h0, h1, h2, h3, g0, g1, g2, g3] = mark.to_le_bytes();
+        Self {
+            guest_port: u32::from_le_bytes([g0, g1, g2, g3]),
+            host_port: u32::from_le_bytes([h0, h1, h2, h3]),
+        }
+    }
+}
+
 /// What a packet says before its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -47,6 +76,22 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// A packet on connection `key` that says nothing yet.
+    pub(super) fn to_guest(key: Key, guest_cid: u64) -> Self {
+        Self {
+            source_cid: HOST_CID,
+            target_cid: guest_cid,
+            source_port: key.host_port,
+            target_port: key.guest_port,
+            length: 0,
+            kind: STREAM,
+            operation: operation::RST,
+            flags: 0,
+            capacity: 0,
+            forwarded: 0,
+        }
+    }
+
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, DeviceError> {
         Ok(Self {
             source_cid: u64::from_le_bytes(from.read_array()?),
