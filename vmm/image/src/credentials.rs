@@ -77,7 +77,9 @@ pub enum CredentialsError {
         reason: &'static str,
     },
     /// Neither `HOME` nor a variable says where to write.
-    #[error("There is no place for credentials: neither HOME, DOCKER_CONFIG nor REGISTRY_AUTH_FILE is set")]
+    #[error(
+        "There is no place for credentials: neither HOME, DOCKER_CONFIG nor REGISTRY_AUTH_FILE is set"
+    )]
     NoPlace,
     /// A credential helper's name that is no program name.
     #[error("The credential helper {0:?} has a name that is none")]
@@ -107,7 +109,9 @@ pub enum CredentialsError {
         reason: String,
     },
     /// A user name that the file's form cannot hold.
-    #[error("A user name must not be empty or have a colon, and neither it nor the password a control character")]
+    #[error(
+        "A user name must not be empty or have a colon, and neither it nor the password a control character"
+    )]
     Unstorable,
 }
 
@@ -230,7 +234,9 @@ impl Credentials {
             }
             if here {
                 found = true;
-                file::change(path, |entries| entries.retain(|key, _| !same_host(key, domain)))?;
+                file::change(path, |entries| {
+                    entries.retain(|key, _| !same_host(key, domain))
+                })?;
             }
         }
         Ok(found)
@@ -256,7 +262,9 @@ fn plain(key: &str) -> String {
         .strip_suffix("/v1")
         .or_else(|| bare.strip_suffix("/v2"))
         .unwrap_or(bare);
-    let (host, rest) = bare.split_once('/').map_or((bare, None), |(host, rest)| (host, Some(rest)));
+    let (host, rest) = bare
+        .split_once('/')
+        .map_or((bare, None), |(host, rest)| (host, Some(rest)));
     let host = match host.to_ascii_lowercase().as_str() {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_DOMAIN.to_owned(),
         other => other.to_owned(),
@@ -297,10 +305,7 @@ fn helper_for(document: &Map<String, Value>, domain: &str) -> Option<String> {
 }
 
 fn text<'a>(document: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    document
-        .get(name)?
-        .as_str()
-        .filter(|text| !text.is_empty())
+    document.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 
 /// What an entry of `auths` holds; nothing if it is empty.
@@ -354,7 +359,10 @@ fn is_storable(login: &Login) -> bool {
     let (user, secret) = login.pair();
     !user.is_empty()
         && !user.contains(':')
-        && !user.chars().chain(secret.expose().chars()).any(char::is_control)
+        && !user
+            .chars()
+            .chain(secret.expose().chars())
+            .any(char::is_control)
 }
 
 /// The entry of `auths` for a login.

@@ -5,10 +5,12 @@
 mod blob;
 mod challenge;
 mod client;
+mod document;
 mod download;
 mod error;
 mod hosts;
 mod http;
+mod progress;
 mod proxy;
 mod push;
 mod session;
@@ -17,11 +19,12 @@ mod tls;
 mod url;
 
 pub use blob::Blob;
-pub use client::{Client, Fetched, Progress, Repository, Settings, Unwatched};
+pub use client::{Client, Fetched, Repository, Settings};
 pub use download::{DownloadError, Downloads, LayerReader, PARALLEL};
 pub use error::{ExchangeError, Fault, RegistryError};
 pub use hosts::{Registries, RegistriesError};
 pub use http::Limits;
+pub use progress::{Progress, Unwatched};
 pub use push::Content;
 pub(crate) use text::printable;
 pub use tls::TlsError;

@@ -62,8 +62,8 @@ pub(super) fn change(
     };
     edit(&mut entries);
     document.insert("auths".to_owned(), Value::Object(entries));
-    let text = serde_json::to_vec_pretty(&Value::Object(document))
-        .map_err(|error| fail(error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(&Value::Object(document)).map_err(|error| fail(error.into()))?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = directory.join(name);

@@ -40,10 +40,11 @@ pub(super) fn get(
         return Ok(None);
     };
     // serde_json's own words could quote the secret.
-    let entry: Entry = serde_json::from_slice(&answer).map_err(|_| CredentialsError::HelperFailed {
-        program: program(helper),
-        reason: "its answer is not in the form of credentials".to_owned(),
-    })?;
+    let entry: Entry =
+        serde_json::from_slice(&answer).map_err(|_| CredentialsError::HelperFailed {
+            program: program(helper),
+            reason: "its answer is not in the form of credentials".to_owned(),
+        })?;
     if entry.username.is_empty() {
         return Ok(None);
     }

@@ -78,17 +78,32 @@ fn the_most_specific_entry_wins() {
         ),
     );
     let found = |domain: &str, path: &str| home.credentials(&[]).find(domain, path).unwrap();
-    assert_eq!(found("docker.io", "library/alpine"), Some(password("hub", "h")));
-    assert_eq!(found("quay.io", "org/other"), Some(password("q", "general")));
+    assert_eq!(
+        found("docker.io", "library/alpine"),
+        Some(password("hub", "h"))
+    );
+    assert_eq!(
+        found("quay.io", "org/other"),
+        Some(password("q", "general"))
+    );
     assert_eq!(found("quay.io", "org/team/x"), Some(password("q", "team")));
-    assert_eq!(found("quay.io", "org/teams"), Some(password("q", "general")));
+    assert_eq!(
+        found("quay.io", "org/teams"),
+        Some(password("q", "general"))
+    );
     assert_eq!(found("legacy.io", "x"), Some(password("l", "p")));
     assert_eq!(found("colon.io", "x"), Some(password("c", "a:b:c")));
     assert_eq!(
         found("token.io", "x"),
         Some(Login::Identity(Secret::new("idt".to_owned())))
     );
-    for absent in ["empty.io", "evil.quay.io", "quay.io:5000", "quay.io.evil.com", "uay.io"] {
+    for absent in [
+        "empty.io",
+        "evil.quay.io",
+        "quay.io:5000",
+        "quay.io.evil.com",
+        "uay.io",
+    ] {
         assert_eq!(found(absent, "x"), None, "{absent}");
     }
 }
@@ -96,7 +111,12 @@ fn the_most_specific_entry_wins() {
 #[test]
 fn files_are_read_in_order_and_one_may_be_the_only_one() {
     let home = Home::new();
-    let entry = |secret: &str| format!(r#"{{"auths":{{"r.io":{{"auth":"{}"}}}}}}"#, auth("u", secret));
+    let entry = |secret: &str| {
+        format!(
+            r#"{{"auths":{{"r.io":{{"auth":"{}"}}}}}}"#,
+            auth("u", secret)
+        )
+    };
     home.write(".docker/config.json", &entry("docker"));
     let find = |more| home.credentials(more).find("r.io", "x").unwrap();
     assert_eq!(find(&[]), Some(password("u", "docker")));
@@ -109,7 +129,10 @@ fn files_are_read_in_order_and_one_may_be_the_only_one() {
     assert_eq!(find(&["DOCKER_CONFIG"]), None);
     assert_eq!(find(&["REGISTRY_AUTH_FILE"]), None);
     home.write("REGISTRY_AUTH_FILE", &entry("only"));
-    assert_eq!(find(&["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"]), Some(password("u", "only")));
+    assert_eq!(
+        find(&["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"]),
+        Some(password("u", "only"))
+    );
 }
 
 #[test]
@@ -123,7 +146,10 @@ fn broken_files_are_refused_without_their_content() {
     ] {
         home.write(".docker/config.json", text);
         let error = home.credentials(&[]).find("r.io", "x").unwrap_err();
-        assert!(matches!(error, CredentialsError::Form { .. }), "{text}: {error:?}");
+        assert!(
+            matches!(error, CredentialsError::Form { .. }),
+            "{text}: {error:?}"
+        );
         assert!(!format!("{error} {error:?}").contains("ekrit"), "{error:?}");
     }
     home.write(".docker/config.json", "");
@@ -146,7 +172,10 @@ fn helpers_are_asked_by_registry_and_by_default() {
         r#"{"credHelpers":{"r.io":"mine","t.io":"mine","none.io":"mine"},"credsStore":"mine","auths":{"https://r.io":{}}}"#,
     );
     let credentials = home.credentials(&[]);
-    assert_eq!(credentials.find("r.io", "x").unwrap(), Some(password("u", "from helper")));
+    assert_eq!(
+        credentials.find("r.io", "x").unwrap(),
+        Some(password("u", "from helper"))
+    );
     assert_eq!(
         credentials.find("t.io", "x").unwrap(),
         Some(Login::Identity(Secret::new("idt".to_owned())))
@@ -159,7 +188,10 @@ fn helpers_are_asked_by_registry_and_by_default() {
 fn a_bad_helper_ends_with_an_error_and_in_time() {
     let home = Home::new();
     home.helper("fails", "echo 'locked \x1b[31m'; exit 1");
-    home.helper("leaks", "echo '{\"Username\":\"u\",\"Secret\":\"sekrit\"'; exit 1");
+    home.helper(
+        "leaks",
+        "echo '{\"Username\":\"u\",\"Secret\":\"sekrit\"'; exit 1",
+    );
     home.helper("garbles", "echo '{\"Secret\":\"sekrit\"'");
     home.helper("floods", "exec cat /dev/zero");
     home.helper("hangs", "sleep 300 & wait");
@@ -177,19 +209,49 @@ fn a_bad_helper_ends_with_an_error_and_in_time() {
     let long = Duration::from_secs(20);
     let short = Duration::from_millis(400);
     let started = Instant::now();
-    assert!(matches!(run("fails", long), CredentialsError::HelperFailed { reason, .. } if reason.starts_with("locked \\u{1b}")));
-    assert!(matches!(run("leaks", long), CredentialsError::HelperFailed { .. }));
-    assert!(matches!(run("absent", long), CredentialsError::HelperRun { .. }));
-    assert!(matches!(run("../../sh", long), CredentialsError::HelperName(_)));
+    assert!(
+        matches!(run("fails", long), CredentialsError::HelperFailed { reason, .. } if reason.starts_with("locked \\u{1b}"))
+    );
+    assert!(matches!(
+        run("leaks", long),
+        CredentialsError::HelperFailed { .. }
+    ));
+    assert!(matches!(
+        run("absent", long),
+        CredentialsError::HelperRun { .. }
+    ));
+    assert!(matches!(
+        run("../../sh", long),
+        CredentialsError::HelperName(_)
+    ));
     assert!(matches!(run("", long), CredentialsError::HelperName(_)));
-    assert!(matches!(run("hangs", short), CredentialsError::HelperSilent { .. }));
-    assert!(matches!(run("closes", short), CredentialsError::HelperSilent { .. }));
+    assert!(matches!(
+        run("hangs", short),
+        CredentialsError::HelperSilent { .. }
+    ));
+    assert!(matches!(
+        run("closes", short),
+        CredentialsError::HelperSilent { .. }
+    ));
     // Its answer is cut, and it dies of the closed pipe.
-    assert!(matches!(run("floods", long), CredentialsError::HelperFailed { .. }));
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    home.write(".docker/config.json", r#"{"credHelpers":{"r.io":"garbles"}}"#);
+    assert!(matches!(
+        run("floods", long),
+        CredentialsError::HelperFailed { .. }
+    ));
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        started.elapsed()
+    );
+    home.write(
+        ".docker/config.json",
+        r#"{"credHelpers":{"r.io":"garbles"}}"#,
+    );
     let error = home.credentials(&[]).find("r.io", "x").unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("sekrit"), "{error:?}");
+    assert!(
+        !format!("{error} {error:?}").contains("sekrit"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -198,13 +260,20 @@ fn a_login_is_kept_for_its_owner_only_and_beside_the_rest() {
     let credentials = home.credentials(&[]);
     let path = home.path().join(".docker/config.json");
     let login = password("u", "p:q");
-    assert_eq!(credentials.store("r.io", &login).unwrap(), Stored::File(path.clone()));
+    assert_eq!(
+        credentials.store("r.io", &login).unwrap(),
+        Stored::File(path.clone())
+    );
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(path.parent().unwrap()), 0o700);
     assert_eq!(credentials.find("r.io", "x").unwrap(), Some(login));
 
-    fs::write(&path, r#"{"psFormat":"x","auths":{"https://r.io/v1/":{"auth":"eDp5"},"s.io":{"auth":"eDp5"}}}"#).unwrap();
+    fs::write(
+        &path,
+        r#"{"psFormat":"x","auths":{"https://r.io/v1/":{"auth":"eDp5"},"s.io":{"auth":"eDp5"}}}"#,
+    )
+    .unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let newer = password("u", "2");
     credentials.store("r.io", &newer).unwrap();
@@ -221,7 +290,10 @@ fn a_login_is_kept_for_its_owner_only_and_beside_the_rest() {
     assert!(credentials.erase("docker.io").unwrap());
     assert!(!credentials.erase("docker.io").unwrap());
     assert_eq!(credentials.find("docker.io", "x").unwrap(), None);
-    assert_eq!(credentials.find("s.io", "x").unwrap(), Some(password("x", "y")));
+    assert_eq!(
+        credentials.find("s.io", "x").unwrap(),
+        Some(password("x", "y"))
+    );
     // Nothing else is left lying about.
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
@@ -233,7 +305,9 @@ fn a_linked_file_stays_a_link_and_an_impossible_place_is_an_error() {
     fs::create_dir(home.path().join(".docker")).unwrap();
     let link = home.path().join(".docker/config.json");
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    home.credentials(&[]).store("r.io", &password("u", "p")).unwrap();
+    home.credentials(&[])
+        .store("r.io", &password("u", "p"))
+        .unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(real).unwrap().contains("r.io"));
 
@@ -246,7 +320,10 @@ fn a_linked_file_stays_a_link_and_an_impossible_place_is_an_error() {
             secret: Secret::new(secret.to_owned()),
         };
         let refused = home.credentials(&[]).store("r.io", &login);
-        assert!(matches!(refused, Err(CredentialsError::Unstorable)), "{user:?}");
+        assert!(
+            matches!(refused, Err(CredentialsError::Unstorable)),
+            "{user:?}"
+        );
     }
 }
 
@@ -264,7 +341,10 @@ fn a_helper_keeps_and_forgets() {
     let path = home.write(".docker/config.json", r#"{"credsStore":"kept"}"#);
     let credentials = home.credentials(&[]);
     let login = password("u", "p\"q");
-    assert_eq!(credentials.store("r.io", &login).unwrap(), Stored::Helper("kept".to_owned()));
+    assert_eq!(
+        credentials.store("r.io", &login).unwrap(),
+        Stored::Helper("kept".to_owned())
+    );
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains("r.io") && !text.contains("p\\\"q"), "{text}");
     assert_eq!(credentials.find("r.io", "x").unwrap(), Some(login));
@@ -280,10 +360,20 @@ fn logins_at_the_same_time_all_stay() {
     std::thread::scope(|scope| {
         for number in 0..8 {
             let credentials = &credentials;
-            scope.spawn(move || credentials.store(&format!("r{number}.io"), &password("u", "p")).unwrap());
+            scope.spawn(move || {
+                credentials
+                    .store(&format!("r{number}.io"), &password("u", "p"))
+                    .unwrap()
+            });
         }
     });
     for number in 0..8 {
-        assert!(credentials.find(&format!("r{number}.io"), "x").unwrap().is_some(), "{number}");
+        assert!(
+            credentials
+                .find(&format!("r{number}.io"), "x")
+                .unwrap()
+                .is_some(),
+            "{number}"
+        );
     }
 }

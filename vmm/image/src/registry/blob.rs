@@ -41,7 +41,10 @@ impl Blob {
             repository,
             digest: descriptor.digest,
             size: descriptor.size,
-            foreign: descriptor.urls.as_ref().is_some_and(|urls| !urls.is_empty()),
+            foreign: descriptor
+                .urls
+                .as_ref()
+                .is_some_and(|urls| !urls.is_empty()),
             offset: 0,
             hasher: Some(Hasher::new()),
             stream: None,
@@ -165,7 +168,8 @@ impl Blob {
     fn open_in(&self, session: &Session) -> Result<Box<dyn Read + Send>, RegistryError> {
         let mut call = Call::get(session.url(&format!("/blobs/{}", self.digest))?);
         if self.offset > 0 {
-            call.headers.push(("range", format!("bytes={}-", self.offset)));
+            call.headers
+                .push(("range", format!("bytes={}-", self.offset)));
         }
         let answer = session.exchange(&Scope::Pull, call)?;
         let skip = match answer.status.as_u16() {
@@ -192,7 +196,9 @@ impl Blob {
         let host = || session.url("").map(|url| url.origin().authority());
         match skipped {
             Ok(count) if count == skip => Ok(Box::new(stream)),
-            Ok(_) => Err(ExchangeError::new(host()?, Fault::Broken("it ended early".to_owned())).into()),
+            Ok(_) => {
+                Err(ExchangeError::new(host()?, Fault::Broken("it ended early".to_owned())).into())
+            }
             Err(error) => Err(ExchangeError::new(host()?, Fault::from(error)).into()),
         }
     }

@@ -4,14 +4,15 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use ureq::http::{Method, header};
+use ureq::http::Method;
 
 use super::blob::Blob;
+use super::document::{claimed, fetch, manifest_call, target};
 use super::error::RegistryError;
 use super::hosts::{Location, Registries};
-use super::http::{Answer, Call, Http, Limits};
+use super::http::{Call, Http, Limits};
+use super::progress::{Progress, Unwatched};
 use super::proxy::Proxies;
 use super::session::{Scope, Session};
 use super::text;
@@ -20,37 +21,11 @@ use crate::credentials::{Credentials, Login};
 use crate::reference::Reference;
 use crate::{
     Descriptor, Digest, DocumentError, ImageConfig, MAX_DOCUMENT, Manifest, ManifestOrIndex,
-    Platform, media_type,
+    Platform,
 };
 
 /// Deepest nesting of indexes that is followed.
 const NESTING_MAX: usize = 3;
-
-/// Is told how a transfer goes. Called from several threads.
-pub trait Progress: Send + Sync {
-    /// `layer` is about to be fetched or sent; `size` is its length in bytes.
-    fn begins(&self, layer: &Digest, size: u64);
-    /// `bytes` of `layer` are through.
-    fn moves(&self, layer: &Digest, bytes: u64);
-    /// `layer` is complete and verified. `already` says that it was there before.
-    fn ends(&self, layer: &Digest, already: bool);
-    /// A request failed and is tried again after `pause`.
-    fn waiting(&self, host: &str, reason: &str, pause: Duration);
-    /// Something a user may want to know: a mirror that failed.
-    fn note(&self, text: &str);
-}
-
-/// Watches nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unwatched;
-
-impl Progress for Unwatched {
-    fn begins(&self, _: &Digest, _: u64) {}
-    fn moves(&self, _: &Digest, _: u64) {}
-    fn ends(&self, _: &Digest, _: bool) {}
-    fn waiting(&self, _: &str, _: &str, _: Duration) {}
-    fn note(&self, _: &str) {}
-}
 
 /// What a user can set for one command.
 pub struct Settings {
@@ -376,124 +351,4 @@ impl Repository {
     pub(crate) fn session(&self) -> Option<&Session> {
         self.sessions.get(self.preferred.load(Ordering::Relaxed))
     }
-}
-
-/// What to ask for: the digest if there is one, or else the tag.
-fn target(reference: &Reference) -> String {
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => digest.to_string(),
-        (None, Some(tag)) => tag.to_owned(),
-        (None, None) => crate::reference::DEFAULT_TAG.to_owned(),
-    }
-}
-
-fn manifest_call<'a>(session: &Session, target: &str) -> Result<Call<'a>, RegistryError> {
-    let mut call = Call::get(session.url(&format!("/manifests/{target}"))?);
-    call.document = true;
-    let accepted = [
-        media_type::OCI_INDEX,
-        media_type::DOCKER_LIST,
-        media_type::OCI_MANIFEST,
-        media_type::DOCKER_MANIFEST,
-    ];
-    call.headers.push(("accept", accepted.join(", ")));
-    Ok(call)
-}
-
-fn claimed(answer: &Answer) -> Option<Digest> {
-    let value = answer.headers.get("docker-content-digest")?;
-    value.to_str().ok()?.parse().ok()
-}
-
-type Document = (Vec<u8>, Digest, String, ManifestOrIndex);
-
-/// Gets a manifest or index from one place and verifies it.
-fn fetch(
-    session: &Session,
-    target: &str,
-    wanted: Option<&Digest>,
-    name: &str,
-) -> Result<Document, RegistryError> {
-    let answer = session.exchange(&Scope::Pull, manifest_call(session, target)?)?;
-    if answer.status != 200 {
-        return Err(session.refused(answer, name));
-    }
-    let claimed = claimed(&answer);
-    let header = answer.header(&header::CONTENT_TYPE).unwrap_or_default();
-    let header = header.split(';').next().unwrap_or_default().trim().to_owned();
-    let bytes = answer.document(MAX_DOCUMENT)?;
-    let found = Digest::of(&bytes);
-    if let Some(wanted) = wanted.copied().or(claimed).filter(|wanted| *wanted != found) {
-        return Err(RegistryError::Digest {
-            name: name.to_owned(),
-            wanted,
-            found,
-        });
-    }
-    let kind = kind(&bytes, &header, name)?;
-    let document =
-        ManifestOrIndex::parse(&bytes, Some(&kind)).map_err(|source| RegistryError::Document {
-            name: name.to_owned(),
-            source,
-        })?;
-    Ok((bytes, found, kind, document))
-}
-
-/// What a document is. A header and a document that disagree, or a document that could be read in two ways, is refused
-/// (CVE-2021-41190).
-fn kind(bytes: &[u8], header: &str, name: &str) -> Result<String, RegistryError> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Probe {
-        schema_version: Option<u32>,
-        media_type: Option<String>,
-        manifests: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let refused = |kind: String| RegistryError::Document {
-        name: name.to_owned(),
-        source: DocumentError::MediaType(kind),
-    };
-    let shown = |kind: &str| text::printable(kind, 100);
-    let Ok(probe) = serde_json::from_slice::<Probe>(bytes) else {
-        return Err(refused(shown(header)));
-    };
-    if probe.schema_version == Some(1) {
-        return Err(refused("docker's manifest schema 1, which has no digests to check".to_owned()));
-    }
-    let known = [
-        media_type::OCI_INDEX,
-        media_type::DOCKER_LIST,
-        media_type::OCI_MANIFEST,
-        media_type::DOCKER_MANIFEST,
-    ];
-    let ambiguous = |body: &str| RegistryError::Ambiguous {
-        name: name.to_owned(),
-        header: shown(header),
-        body: shown(body),
-    };
-    let vague = matches!(
-        header,
-        "" | "application/json" | "application/octet-stream" | "text/plain"
-    );
-    let kind = match probe.media_type {
-        Some(body) if !vague && body != header => return Err(ambiguous(&body)),
-        Some(body) => body,
-        None if !vague => header.to_owned(),
-        None if probe.manifests.is_some() => media_type::OCI_INDEX.to_owned(),
-        None => media_type::OCI_MANIFEST.to_owned(),
-    };
-    if !known.contains(&kind.as_str()) {
-        return Err(refused(shown(&kind)));
-    }
-    let is_index = kind == media_type::OCI_INDEX || kind == media_type::DOCKER_LIST;
-    let other = match is_index {
-        true => probe.layers.is_some() || probe.config.is_some(),
-        false => probe.manifests.is_some(),
-    };
-    if other {
-        return Err(ambiguous("both an index and a manifest"));
-    }
-    Ok(kind)
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::client::{Progress, Repository};
+use super::client::Repository;
 use super::error::RegistryError;
+use super::progress::Progress;
 use crate::{Descriptor, Digest};
 
 /// How many layers are fetched at the same time, as docker does it.
@@ -169,10 +170,7 @@ impl Drop for Downloads {
 
 impl Queue {
     fn work(&self) {
-        while let Some(layer) = self
-            .layers
-            .get(self.next.fetch_add(1, Ordering::Relaxed))
-        {
+        while let Some(layer) = self.layers.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let outcome = self.fetch(layer);
             if outcome.is_err() {
                 // The image is lost without this layer.

@@ -88,14 +88,6 @@ impl ExchangeError {
     pub(crate) fn new(host: String, fault: Fault) -> Self {
         Self { host, fault }
     }
-
-    /// The HTTP status, if the server gave one.
-    pub(crate) fn status(&self) -> Option<u16> {
-        match self.fault {
-            Fault::Status { status, .. } => Some(status),
-            _ => None,
-        }
-    }
 }
 
 impl Fault {
@@ -127,7 +119,10 @@ impl From<ureq::Error> for Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as K;
-        if error.get_ref().is_some_and(|inner| inner.is::<ureq::Error>()) {
+        if error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<ureq::Error>())
+        {
             return Self::from(ureq::Error::from(error));
         }
         if let Some(tls) = error
@@ -209,7 +204,9 @@ pub enum RegistryError {
         reason: &'static str,
     },
     /// The content is not what its digest says.
-    #[error("{name} has the digest {found}, not {wanted}: it was changed on the way or in the registry")]
+    #[error(
+        "{name} has the digest {found}, not {wanted}: it was changed on the way or in the registry"
+    )]
     Digest {
         /// What was asked for.
         name: String,

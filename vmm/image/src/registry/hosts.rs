@@ -142,7 +142,10 @@ impl Registries {
             .flatten()
             .take(256)
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "conf")
+            })
             .collect();
         files.sort();
         for path in std::iter::once(file).chain(files) {
@@ -178,13 +181,14 @@ impl Registries {
             });
         }
         let by_digest = reference.digest().is_some();
-        let mirrors = table.mirrors.iter().filter(|mirror| {
-            match mirror.pull_from_mirror {
+        let mirrors = table
+            .mirrors
+            .iter()
+            .filter(|mirror| match mirror.pull_from_mirror {
                 When::All => by_digest || !table.mirror_by_digest_only,
                 When::DigestOnly => by_digest,
                 When::TagOnly => !by_digest,
-            }
-        });
+            });
         let mut found: Vec<Location> = mirrors
             .filter_map(|mirror| {
                 // A mirror is another host with other credentials.
@@ -207,7 +211,10 @@ impl Registries {
     }
 
     /// The location for pushing: never a mirror.
-    pub(crate) fn primary(&self, reference: &Reference) -> Result<Option<Location>, RegistriesError> {
+    pub(crate) fn primary(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Location>, RegistriesError> {
         Ok(self.locations(reference)?.pop())
     }
 
@@ -282,7 +289,9 @@ fn read(path: &Path) -> Result<Vec<Table>, RegistriesError> {
             table.prefix.clone_from(&table.location);
         }
         if table.prefix.is_empty() {
-            return Err(form("A registry has neither prefix nor location".to_owned()));
+            return Err(form(
+                "A registry has neither prefix nor location".to_owned(),
+            ));
         }
     }
     Ok(tables)

@@ -113,7 +113,12 @@ impl<'a> Call<'a> {
 }
 
 impl Http {
-    pub(crate) fn new(authorities: Authorities, proxies: Proxies, verify: bool, limits: Limits) -> Self {
+    pub(crate) fn new(
+        authorities: Authorities,
+        proxies: Proxies,
+        verify: bool,
+        limits: Limits,
+    ) -> Self {
         Self {
             authorities,
             proxies,
@@ -124,7 +129,11 @@ impl Http {
     }
 
     /// Makes the request until it is answered with something other than "try again", as often as the limits allow.
-    pub(crate) fn persist(&self, call: &Call<'_>, pausing: Pausing<'_>) -> Result<Answer, ExchangeError> {
+    pub(crate) fn persist(
+        &self,
+        call: &Call<'_>,
+        pausing: Pausing<'_>,
+    ) -> Result<Answer, ExchangeError> {
         let mut attempt = 1;
         loop {
             let (fault, wished) = match self.once(call) {
@@ -189,7 +198,9 @@ impl Http {
             // make hull talk to services of this machine either.
             let downgrade = first.secure && !to.secure && self.verify && !call.insecure;
             if downgrade || (to.is_loopback() && !first.is_loopback()) {
-                return fail(Fault::Redirect { to: next.to_string() });
+                return fail(Fault::Redirect {
+                    to: next.to_string(),
+                });
             }
             if call.document && started.elapsed() > self.limits.document {
                 return fail(Fault::Stalled);
@@ -205,7 +216,8 @@ impl Http {
         let own = &origin == call.url.origin();
         let verify = self.verify && !(call.insecure && own);
         let agent = self.agent(&origin, verify)?;
-        let failed = |error: ureq::Error| ExchangeError::new(origin.authority(), Fault::from(error));
+        let failed =
+            |error: ureq::Error| ExchangeError::new(origin.authority(), Fault::from(error));
         let invalid = |_| ExchangeError::new(origin.authority(), Fault::Header);
         let mut request = Request::builder().method(&call.method).uri(url.whole());
         for (name, value) in &call.headers {

@@ -54,7 +54,11 @@ impl Proxies {
         if origin.is_loopback() || self.exempt.iter().any(|exempt| exempt.matches(origin)) {
             return None;
         }
-        let proxy = if origin.secure { &self.https } else { &self.http };
+        let proxy = if origin.secure {
+            &self.https
+        } else {
+            &self.http
+        };
         proxy.as_deref()
     }
 }

@@ -99,7 +99,9 @@ impl Session {
             call.authorization = self.known().get(scope).cloned();
         }
         let pausing = |host: &str, fault: &Fault, pause: Duration| {
-            self.shared.progress.waiting(host, &fault.to_string(), pause);
+            self.shared
+                .progress
+                .waiting(host, &fault.to_string(), pause);
         };
         let answer = self.shared.http.persist(&call, &pausing)?;
         // A challenge from where a redirect led is not ours to answer.
@@ -186,8 +188,11 @@ impl Session {
             probe.insecure = true;
             probe.document = true;
             if let Err(error) = self.shared.http.once(&probe) {
-                // Whoever is silent on https is not asked again in the clear; a name without an address has no http.
-                if matches!(error.fault, Fault::Stalled | Fault::NoHost) {
+                // Plain http is for who does not speak TLS; the rest would not get better by it.
+                if !matches!(
+                    error.fault,
+                    Fault::Handshake(_) | Fault::Connect(_) | Fault::Broken(_) | Fault::Protocol(_)
+                ) {
                     return Err(error.into());
                 }
                 found = Origin::new(false, authority).ok_or_else(host)?;
@@ -251,10 +256,12 @@ impl Session {
             realm: shown(),
             reason,
         };
-        let mut url = Url::parse(realm).ok_or_else(|| unusable("its address is no http address"))?;
+        let mut url =
+            Url::parse(realm).ok_or_else(|| unusable("its address is no http address"))?;
         let to = url.origin().clone();
         let trusted = is_trusted_realm(origin, &to, &self.location);
-        let reachable = (to.secure || !origin.secure) && (!to.is_loopback() || origin.is_loopback());
+        let reachable =
+            (to.secure || !origin.secure) && (!to.is_loopback() || origin.is_loopback());
         if !reachable || (login.is_some() && !trusted) {
             return Err(RegistryError::Realm {
                 host: origin.authority(),
@@ -265,8 +272,13 @@ impl Session {
         let mut call;
         if let Some(Login::Identity(refresh)) = login {
             form.push_str("grant_type=refresh_token&client_id=hull");
-            let pairs = [("service", service), ("refresh_token", Some(refresh.expose()))];
-            let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let pairs = [
+                ("service", service),
+                ("refresh_token", Some(refresh.expose())),
+            ];
+            let pairs = pairs
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
             let joined = scopes.join(" ");
             for (name, value) in pairs.chain([("scope", joined.as_str())]) {
                 form.push_str(&format!("&{name}={}", super::url::encode(value)));
@@ -292,7 +304,9 @@ impl Session {
         call.document = true;
         call.insecure = self.is_insecure(origin) && to.host == origin.host;
         let pausing = |host: &str, fault: &Fault, pause: Duration| {
-            self.shared.progress.waiting(host, &fault.to_string(), pause);
+            self.shared
+                .progress
+                .waiting(host, &fault.to_string(), pause);
         };
         let answer = self.shared.http.persist(&call, &pausing)?;
         match answer.status.as_u16() {

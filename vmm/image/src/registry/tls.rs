@@ -56,7 +56,9 @@ pub enum TlsError {
         reason: String,
     },
     /// No authorities at all.
-    #[error("No certificate authorities are installed on this machine (Debian's package is ca-certificates)")]
+    #[error(
+        "No certificate authorities are installed on this machine (Debian's package is ca-certificates)"
+    )]
     NoAuthorities,
 }
 

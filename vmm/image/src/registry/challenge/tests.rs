@@ -44,7 +44,10 @@ fn what_registries_send() {
 fn several_challenges_with_the_strongest_first() {
     let both = [Challenge::Basic, bearer("https://x/t", None, None)];
     let sorted = [both[1].clone(), both[0].clone()];
-    assert_eq!(one(r#"Basic realm="a", Bearer realm="https://x/t""#), sorted);
+    assert_eq!(
+        one(r#"Basic realm="a", Bearer realm="https://x/t""#),
+        sorted
+    );
     assert_eq!(
         read(["Basic", r#"Bearer realm="https://x/t""#].into_iter()),
         sorted

@@ -21,8 +21,16 @@ fn credentials_stay_with_the_registry_and_the_domains_above_it() {
         ("https://r.io/", "http://r.io/token", false),
         ("http://r.io:5000/", "http://r.io:5000/token", true),
         ("http://r.io:5000/", "http://r.io:5001/token", false),
-        ("https://registry.gitlab.com/", "https://gitlab.com/jwt/auth", true),
-        ("https://registry.gitlab.com/", "http://gitlab.com/jwt/auth", false),
+        (
+            "https://registry.gitlab.com/",
+            "https://gitlab.com/jwt/auth",
+            true,
+        ),
+        (
+            "https://registry.gitlab.com/",
+            "http://gitlab.com/jwt/auth",
+            false,
+        ),
         ("https://r.io/", "https://evil.r.io/token", false),
         ("https://r.io/", "https://er.io/token", false),
         ("https://er.io/", "https://r.io/token", false),
@@ -31,20 +39,54 @@ fn credentials_stay_with_the_registry_and_the_domains_above_it() {
         ("https://r.io/", "https://auth.docker.io/token", false),
         ("https://10.0.0.1/", "https://0.0.1/token", false),
     ] {
-        assert_eq!(trusted(registry, realm, "r.io", &[]), expected, "{registry} {realm}");
+        assert_eq!(
+            trusted(registry, realm, "r.io", &[]),
+            expected,
+            "{registry} {realm}"
+        );
     }
 }
 
 #[test]
 fn docker_hub_and_the_administrator_name_others() {
     let hub = "https://registry-1.docker.io/";
-    assert!(trusted(hub, "https://auth.docker.io/token", "docker.io", &[]));
-    assert!(!trusted(hub, "http://auth.docker.io/token", "docker.io", &[]));
-    assert!(!trusted(hub, "https://auth.docker.io.evil.com/token", "docker.io", &[]));
+    assert!(trusted(
+        hub,
+        "https://auth.docker.io/token",
+        "docker.io",
+        &[]
+    ));
+    assert!(!trusted(
+        hub,
+        "http://auth.docker.io/token",
+        "docker.io",
+        &[]
+    ));
+    assert!(!trusted(
+        hub,
+        "https://auth.docker.io.evil.com/token",
+        "docker.io",
+        &[]
+    ));
     let allowed = ["login.inner.net", "other.net:8443"];
-    assert!(trusted("https://r.io/", "https://login.inner.net/t", "r.io", &allowed));
-    assert!(!trusted("https://r.io/", "https://login.inner.net:8443/t", "r.io", &allowed));
-    assert!(trusted("https://r.io/", "https://other.net:8443/t", "r.io", &allowed));
+    assert!(trusted(
+        "https://r.io/",
+        "https://login.inner.net/t",
+        "r.io",
+        &allowed
+    ));
+    assert!(!trusted(
+        "https://r.io/",
+        "https://login.inner.net:8443/t",
+        "r.io",
+        &allowed
+    ));
+    assert!(trusted(
+        "https://r.io/",
+        "https://other.net:8443/t",
+        "r.io",
+        &allowed
+    ));
 }
 
 #[test]

@@ -1,0 +1,12 @@
+//! The registry client against Debian's `docker-registry` on the loopback, with a proxy of our own in front of it that breaks
+//! what passes, and against what skopeo makes of the same images. A missing tool fails the test that needs it.
+
+mod auth;
+mod download;
+mod faults;
+mod fixture;
+mod pull;
+mod push;
+mod refusals;
+mod skopeo;
+mod tls;
