@@ -1,0 +1,233 @@
+//! The host's end of a guest init that runs in a PID namespace of this machine.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use protocol::{
+    Container, Failure, FromGuest, FromHost, Opening, Process, ProcessId, Status, Stream,
+};
+use rustix::event::{PollFd, PollFlags, poll};
+
+const FIRST: ProcessId = ProcessId(1);
+
+/// A guest init and its connections.
+pub(crate) struct Guest {
+    init: Child,
+    control: UnixStream,
+    streams: HashMap<Stream, UnixStream>,
+    _directory: tempfile::TempDir,
+}
+
+/// How a process ended, and all it wrote.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub status: Status,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+pub(crate) fn process(argv: &[&str]) -> Process {
+    Process {
+        id: FIRST,
+        argv: argv.iter().map(|argument| (*argument).into()).collect(),
+        env: Vec::new(),
+        cwd: "".into(),
+        user: "".into(),
+        stdin: false,
+    }
+}
+
+pub(crate) fn sh(script: &str) -> Process {
+    process(&["sh", "-c", script])
+}
+
+impl Guest {
+    fn start(process: &Process) -> (Self, UnixListener) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("host");
+        let listener = UnixListener::bind(&path).unwrap();
+        let init = Command::new("unshare")
+            .args([
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                "env",
+                "--default-signal",
+            ])
+            .arg(env!("CARGO_BIN_EXE_supervise"))
+            .env("HULL_TEST_SOCKET", &path)
+            .stdout(Stdio::piped())
+            .current_dir("/")
+            .spawn()
+            .unwrap();
+        let mut control = accept(&listener);
+        let hello = protocol::read::<Opening>(&mut control).unwrap();
+        assert!(
+            matches!(&hello, Some(Opening::Hello(hello)) if hello.tsc_at_start > 0),
+            "{hello:?}"
+        );
+        let container = Container {
+            hostname: "test".into(),
+            ..Container::default()
+        };
+        let mut guest = Self {
+            init,
+            control,
+            streams: HashMap::new(),
+            _directory: directory,
+        };
+        guest.send(&FromHost::Run {
+            container,
+            process: process.clone(),
+        });
+        (guest, listener)
+    }
+
+    /// Starts a process and takes up its streams.
+    pub(crate) fn run(process: Process) -> Self {
+        let (mut guest, listener) = Self::start(&process);
+        let answer = guest.receive();
+        assert!(
+            matches!(answer, Some(FromGuest::Started { process: FIRST, .. })),
+            "{answer:?}"
+        );
+        for _ in 0..2 + usize::from(process.stdin) {
+            let mut stream = accept(&listener);
+            let Some(Opening::Attach(attach)) = protocol::read(&mut stream).unwrap() else {
+                panic!("a stream should begin with Attach");
+            };
+            assert_eq!(attach.process, FIRST);
+            assert!(guest.streams.insert(attach.stream, stream).is_none());
+        }
+        guest
+    }
+
+    /// Asks for a process that cannot run.
+    pub(crate) fn fail(process: Process) -> (Failure, String) {
+        let (mut guest, _listener) = Self::start(&process);
+        match guest.receive() {
+            Some(FromGuest::Failed {
+                process: FIRST,
+                failure,
+                message,
+            }) => (failure, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes a stream's connection out: it is not read by `finish` any more.
+    pub(crate) fn stream(&mut self, stream: Stream) -> UnixStream {
+        self.streams.remove(&stream).unwrap()
+    }
+
+    pub(crate) fn send(&mut self, message: &FromHost) {
+        protocol::write(&mut self.control, message).unwrap();
+    }
+
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.control.write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn signal(&mut self, signal: u8) {
+        self.send(&FromHost::Signal {
+            process: FIRST,
+            signal,
+        });
+    }
+
+    pub(crate) fn receive(&mut self) -> Option<FromGuest> {
+        protocol::read(&mut self.control).unwrap()
+    }
+
+    /// Reads all output, then the exit status; the order in which they must come.
+    pub(crate) fn finish(mut self) -> End {
+        let drain = |stream: Option<UnixStream>| {
+            std::thread::spawn(move || {
+                let mut all = Vec::new();
+                stream.map(|mut stream| stream.read_to_end(&mut all).unwrap());
+                all
+            })
+        };
+        let stdout = drain(self.streams.remove(&Stream::Stdout));
+        let stderr = drain(self.streams.remove(&Stream::Stderr));
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        match self.receive() {
+            Some(FromGuest::Exited {
+                process: FIRST,
+                status,
+                ..
+            }) => {
+                self.hang_up();
+                assert_eq!(self.last_words(), "The host closed the connection\n");
+                End {
+                    status,
+                    stdout,
+                    stderr,
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.control.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
+    /// Waits for init's end and gives what it said.
+    pub(crate) fn last_words(mut self) -> String {
+        let mut words = String::new();
+        self.init
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut words)
+            .unwrap();
+        assert!(self.init.wait().unwrap().success());
+        words
+    }
+
+    /// Processor time that init has used so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let children = format!("/proc/{0}/task/{0}/children", self.init.id());
+        let init = std::fs::read_to_string(children).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", init.trim())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // utime and stime, in hundredths of a second.
+        let ticks: u64 = [11, 12]
+            .iter()
+            .map(|at: &usize| fields[*at].parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Its namespace goes with it.
+        let _ = self.init.kill();
+        let _ = self.init.wait();
+    }
+}
+
+/// The next connection; a guest init that does not dial in fails the test.
+fn accept(listener: &UnixListener) -> UnixStream {
+    let timeout = rustix::event::Timespec {
+        tv_sec: 30,
+        tv_nsec: 0,
+    };
+    let mut wanted = [PollFd::new(listener, PollFlags::IN)];
+    assert_eq!(
+        poll(&mut wanted, Some(&timeout)),
+        Ok(1),
+        "guest init should dial in"
+    );
+    let (stream, _) = listener.accept().unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
