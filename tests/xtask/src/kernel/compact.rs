@@ -46,7 +46,12 @@ pub(super) fn compact(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
     put(&mut file, 56, &count.to_le_bytes()); // e_phnum
     put(&mut file, 58, &[0; 6]); // e_shentsize, e_shnum, e_shstrndx
     let mut offset = FILE_HEADER + pieces.len() * PROGRAM_HEADER;
+    let mut body = Vec::new();
     for piece in &pieces {
+        // As far into a page of the file as into a page of memory: whoever wants to map the file can.
+        let padding = usize::try_from(piece.physical_address)?.wrapping_sub(offset) % PAGE;
+        body.resize(body.len() + padding, 0);
+        offset += padding;
         file.extend(piece.kind.to_le_bytes());
         file.extend(piece.flags.to_le_bytes());
         let words = [
@@ -58,12 +63,13 @@ pub(super) fn compact(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
         file.extend(
             words
                 .into_iter()
-                .chain([piece.memory_size, 1])
+                .chain([piece.memory_size, PAGE as u64])
                 .flat_map(u64::to_le_bytes),
         );
+        body.extend_from_slice(piece.data);
         offset += piece.data.len();
     }
-    file.extend(pieces.iter().flat_map(|piece| piece.data));
+    file.append(&mut body);
     Ok(file)
 }
 
