@@ -53,7 +53,7 @@ impl Archive {
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.inode = 0;
         self.entry(OsStr::new("TRAILER!!!"), 0, (0, 0), &[]);
-        while self.bytes.len() % 512 != 0 {
+        while !self.bytes.len().is_multiple_of(512) {
             self.bytes.push(0);
         }
         self.bytes
@@ -92,7 +92,7 @@ impl Archive {
     }
 
     fn align(&mut self) {
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }

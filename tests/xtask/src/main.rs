@@ -4,6 +4,7 @@
 //! This file knows which verbs exist and nothing of what they do.
 
 mod apt;
+mod build;
 mod cpio;
 mod kernel;
 mod lab;
@@ -26,6 +27,11 @@ struct Cli {
 /// The verbs, in the order in which a newcomer meets them. A verb is listed here when it does what it says.
 #[derive(Subcommand)]
 enum Verb {
+    /// Builds hull, guest kernels and initramfs into target/hull
+    ///
+    /// The layout is that of an installed hull: bin/hull, lib/hull/{vmlinux,vmlinux-smp,initramfs}. Prints the program's
+    /// path. Quick when nothing has changed.
+    Build(build::Args),
     /// Builds the guest kernels, or finds them in the cache
     ///
     /// The source is Debian's linux-source package; the options, each with its reason, are in kernel-config/. A kernel is
@@ -43,6 +49,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result: anyhow::Result<ExitCode> = match Cli::parse().verb {
+        Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),
         Verb::Lab(args) => lab::run(args),
         Verb::Inside => lab::run_inside(),

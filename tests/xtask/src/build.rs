@@ -1,0 +1,166 @@
+//! `cargo xtask build`: hull and what it boots, laid out as they are installed. Knows which files there are and how each
+//! is made; not what they do.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cpio::Archive;
+use crate::{apt, kernel, progress, workspace};
+
+/// What can be typed after `cargo xtask build`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only what runs in the guest: kernels and initramfs
+    #[arg(long)]
+    guest: bool,
+}
+
+/// The files of a built hull.
+pub(crate) struct Built {
+    /// The program.
+    pub(crate) hull: PathBuf,
+    /// The directory with kernels and initramfs, where the program finds them by itself.
+    pub(crate) library: PathBuf,
+}
+
+/// Builds and prints where the files are.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let library = guest()?;
+    if args.guest {
+        println!("{}", library.display());
+    } else {
+        println!("{}", program()?.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds everything; quick when nothing has changed.
+pub(crate) fn ensure() -> Result<Built> {
+    let library = guest()?;
+    Ok(Built {
+        hull: program()?,
+        library,
+    })
+}
+
+/// Builds the program.
+fn program() -> Result<PathBuf> {
+    progress::step("Building hull", || {
+        cargo(&["build", "--release", "--package", "hull"], &[])
+    })?;
+    let hull = workspace::target().join("hull/bin/hull");
+    install(&workspace::target().join("release/hull"), &hull)?;
+    Ok(hull)
+}
+
+/// Builds kernels and initramfs.
+fn guest() -> Result<PathBuf> {
+    apt::need(&[
+        ("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12"),
+        ("make", "make"),
+        ("gcc", "gcc"),
+        ("ld", "binutils"),
+        ("flex", "flex"),
+        ("bison", "bison"),
+        ("bc", "bc"),
+        ("xz", "xz-utils"),
+        ("/usr/include/libelf.h", "libelf-dev"),
+    ])?;
+    let library = workspace::target().join("hull/lib/hull");
+    let init = progress::step("Building guest-init", guest_init)?;
+    replace(
+        &library.join("initramfs"),
+        &initramfs(&std::fs::read(init)?),
+    )?;
+    let kernels = progress::step("Building the guest kernels", kernel::ensure)?;
+    install(&kernels.vmlinux, &library.join("vmlinux"))?;
+    install(&kernels.vmlinux_smp, &library.join("vmlinux-smp"))?;
+    Ok(library)
+}
+
+/// Builds the guest's process 1, which has no library to link to at run time.
+fn guest_init() -> Result<PathBuf> {
+    // A target of its own keeps the flag away from build scripts, and a directory of its own from everything else.
+    let triple = "x86_64-unknown-linux-gnu";
+    let directory = workspace::target().join("guest");
+    let words = [
+        "build",
+        "--profile",
+        "guest",
+        "--package",
+        "guest-init",
+        "--target",
+        triple,
+        "--target-dir",
+    ];
+    let mut arguments: Vec<OsString> = words.iter().map(Into::into).collect();
+    arguments.push(directory.clone().into());
+    cargo(
+        &arguments,
+        &[("RUSTFLAGS", "-C target-feature=+crt-static")],
+    )?;
+    Ok(directory.join(triple).join("guest/guest-init"))
+}
+
+/// What the guest kernel unpacks: process 1 and the places where it mounts.
+fn initramfs(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::new();
+    for directory in ["dev", "proc", "sys", "lower", "upper", "merged"] {
+        archive.directory(directory);
+    }
+    // The kernel opens the console for process 1 before anything is mounted.
+    archive.character_device("dev/console", 0o600, 5, 1);
+    archive.character_device("dev/null", 0o666, 1, 3);
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
+
+/// Runs cargo, which tells its own progress.
+pub(crate) fn cargo(
+    arguments: &[impl AsRef<std::ffi::OsStr>],
+    environment: &[(&str, &str)],
+) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(workspace::root());
+    let status = command.status().context("cargo does not run")?;
+    if !status.success() {
+        let words: Vec<_> = arguments
+            .iter()
+            .map(|word| word.as_ref().to_string_lossy())
+            .collect();
+        bail!("cargo {} failed", words.join(" "));
+    }
+    Ok(())
+}
+
+/// Puts a file in its place, with its permissions.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    let bytes = std::fs::read(from).with_context(|| format!("{} was not built", from.display()))?;
+    replace(to, &bytes)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    Ok(())
+}
+
+/// Writes a file, unless it has this content already, so that nobody ever finds half of it.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    let directory = path.parent().context("A file needs a directory")?;
+    std::fs::create_dir_all(directory)?;
+    let new = tempfile::NamedTempFile::new_in(directory)?;
+    std::fs::write(new.path(), content)?;
+    std::fs::set_permissions(
+        new.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    )?;
+    new.persist(path)?;
+    Ok(())
+}
