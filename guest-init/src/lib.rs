@@ -20,6 +20,7 @@ pub mod sys;
 use protocol::{AGENT_PORT, FromHost, Hello, VERSION};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
 use rustix::system::RebootCommand;
 
 use host::{Host, Lost};
@@ -110,13 +111,21 @@ fn reserve_standard_descriptors() {
     }
 }
 
-/// There is no host to tell: the kernel's log has an emergency level that reaches every console.
+/// There is no host to tell: the kernel's log has an emergency level that reaches every console. The machine is about to
+/// end, so whatever is on /dev may be hidden by a file system that has the log.
 fn complain(lost: &Lost) {
-    if let Ok(log) = rustix::fs::open(
-        c"/dev/kmsg",
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
+    let open = || {
+        rustix::fs::open(
+            c"/dev/kmsg",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    };
+    let log = open().or_else(|_| {
+        mount(c"devtmpfs", c"/dev", c"devtmpfs", MountFlags::empty(), None)?;
+        open()
+    });
+    if let Ok(log) = log {
         let _ = rustix::io::write(&log, format!("<0>hull init: {lost}\n").as_bytes());
     }
 }
