@@ -22,7 +22,7 @@
 
 mod bytes;
 mod frame;
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod message;
 

@@ -248,3 +248,17 @@ fn a_huge_claimed_list_within_a_small_frame_is_refused() {
         Err(FrameError::Malformed { size: 10 })
     ));
 }
+
+#[test]
+fn the_fuzz_corpus_does_not_panic() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fuzz/corpus/protocol"
+    );
+    let mut replayed = 0;
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzz::decode(&std::fs::read(entry.unwrap().path()).unwrap());
+        replayed += 1;
+    }
+    assert!(replayed >= 8, "only {replayed} inputs in {corpus}");
+}
