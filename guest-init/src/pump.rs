@@ -120,6 +120,12 @@ impl Pump {
         Progress::More
     }
 
+    /// Whether the host has been told what this connection is.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.opening.is_empty()
+    }
+
     /// Whether it carries bytes to the process.
     #[must_use]
     pub fn is_inward(&self) -> bool {

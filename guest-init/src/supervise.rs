@@ -3,6 +3,7 @@
 
 use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream};
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -30,6 +31,8 @@ pub struct Supervisor {
     processes: Vec<Running>,
     /// By slot, so that an event finds its pump; a slot is not used twice within one round of events.
     pumps: Vec<Option<Pump>>,
+    /// Slots that can go on at once.
+    busy: Vec<usize>,
     /// The machine ends with this process.
     first: ProcessId,
 }
@@ -84,6 +87,7 @@ impl Supervisor {
                 children,
                 processes: Vec::new(),
                 pumps: Vec::new(),
+                busy: Vec::new(),
                 first,
             }),
             Err(error) => Err((host, error)),
@@ -183,46 +187,41 @@ impl Supervisor {
         Ok(slot)
     }
 
-    /// Waits for something and deals with it.
+    /// Waits for something and deals with it. Streams that had more than their turn's worth go on after everyone else
+    /// had theirs.
     fn turn(&mut self) -> Result<(), Lost> {
         let mut events = Vec::with_capacity(EVENTS);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let timeout = (!self.busy.is_empty()).then_some(&at_once);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Lost::Failed(errno.into())),
         }
-        let mut busy = Vec::new();
+        for slot in std::mem::take(&mut self.busy) {
+            self.advance(slot, Pump::step);
+        }
         for event in &events {
             match event.data.u64() {
                 HOST => self.listen()?,
                 CHILDREN => self.reap(),
                 token => {
                     let (slot, end) = place(token);
-                    self.move_on(slot, &mut busy, |pump| pump.happened(end, event.flags));
+                    self.advance(slot, |pump| pump.happened(end, event.flags));
                 }
             }
-        }
-        // Streams that had more than their turn's worth: once more each, looking in on everyone else in between.
-        while !busy.is_empty() {
-            for slot in std::mem::take(&mut busy) {
-                self.move_on(slot, &mut busy, Pump::step);
-            }
-            self.listen()?;
-            self.reap();
         }
         self.settle()
     }
 
-    fn move_on(
-        &mut self,
-        slot: usize,
-        busy: &mut Vec<usize>,
-        step: impl FnOnce(&mut Pump) -> Progress,
-    ) {
+    fn advance(&mut self, slot: usize, step: impl FnOnce(&mut Pump) -> Progress) {
         let Some(place) = self.pumps.get_mut(slot) else {
             return;
         };
         match place.as_mut().map(step) {
-            Some(Progress::More) if !busy.contains(&slot) => busy.push(slot),
+            Some(Progress::More) if !self.busy.contains(&slot) => self.busy.push(slot),
             Some(Progress::Done) => *place = None,
             _ => {}
         }
@@ -275,45 +274,40 @@ impl Supervisor {
     /// Tells the end of each process that ended and has no output left here. A stream that others still hold open is
     /// not waited for.
     fn settle(&mut self) -> Result<(), Lost> {
-        let mut told = Vec::new();
-        for running in &self.processes {
-            let Some((status, tsc)) = running.ended else {
-                continue;
-            };
-            let mut complete = true;
-            for slot in &running.streams {
-                let Some(place) = self.pumps.get_mut(*slot) else {
-                    continue;
-                };
-                if let Some(pump) = place {
-                    // The last bytes may have come after this stream's last event was looked at.
-                    let progress = if pump.is_inward() {
-                        Progress::Done
-                    } else {
-                        pump.step()
-                    };
-                    if progress == Progress::Done || pump.is_drained() {
-                        *place = None;
-                    } else {
-                        complete = false;
-                    }
+        for running in std::mem::take(&mut self.processes) {
+            match running.ended {
+                Some((status, tsc)) if self.is_silent(&running.streams) => {
+                    let process = running.id;
+                    self.host.send(&FromGuest::Exited {
+                        process,
+                        status,
+                        tsc,
+                    })?;
                 }
+                _ => self.processes.push(running),
             }
-            if complete {
-                told.push(FromGuest::Exited {
-                    process: running.id,
-                    status,
-                    tsc,
-                });
-            }
-        }
-        for message in told {
-            if let FromGuest::Exited { process, .. } = message {
-                self.processes.retain(|running| running.id != process);
-            }
-            self.host.send(&message)?;
         }
         Ok(())
+    }
+
+    /// Closes the streams of a process that has ended, as far as they are done; whether all are.
+    fn is_silent(&mut self, streams: &[usize]) -> bool {
+        let mut silent = true;
+        for slot in streams {
+            // The last bytes may have come after this stream's last event was looked at.
+            self.advance(*slot, Pump::step);
+            let Some(place) = self.pumps.get_mut(*slot) else {
+                continue;
+            };
+            match place {
+                Some(pump) if pump.is_inward() || pump.is_attached() && pump.is_drained() => {
+                    *place = None
+                }
+                Some(_) => silent = false,
+                None => {}
+            }
+        }
+        silent
     }
 }
 

@@ -6,7 +6,8 @@
 //! [`Opening::Attach`] it carries one stream's raw bytes, whose end is a shutdown of the sending direction.
 //!
 //! The order of a run: `Hello` → [`FromHost::Run`] → `Attach` for each stream → [`FromGuest::Started`] or
-//! [`FromGuest::Failed`] → [`FromGuest::Exited`]. All output was written to its streams before `Exited` is sent.
+//! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error were attached, written in full and closed before
+//! `Exited` is sent; on the host, which hears several connections, they may be seen later: it waits for both.
 //! The host closes the control connection when it has what it wants; the guest then powers off, whatever it was doing.
 #![cfg_attr(
     not(test),
