@@ -10,3 +10,4 @@ mod push;
 mod refusals;
 mod skopeo;
 mod tls;
+mod trust;

@@ -1,0 +1,217 @@
+//! Whether an image may be used at all: a policy in the form of containers-policy.json(5), and signatures as cosign stores
+//! them beside an image. Knows no store; asks a registry only for signatures.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::reference::{Reference, Source};
+use crate::registry::{Fetched, RegistryError, Repository};
+
+mod cosign;
+mod identity;
+mod key;
+mod policy;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use policy::Policy;
+use policy::Requirement;
+
+/// What a policy says of an image that may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Accepted without looking at signatures.
+    Unchecked,
+    /// Signed as the policy demands.
+    Signed,
+}
+
+/// Why an image may not be used.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// The policy or a key cannot be read.
+    #[error("Cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The policy is not in its form. Half a policy is none: everything is refused.
+    #[error("{path} is no valid policy: {reason}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The policy rejects the image.
+    #[error("{image} is rejected by the policy in {policy} ({scope})")]
+    Rejected {
+        /// The image.
+        image: String,
+        /// The policy's file.
+        policy: PathBuf,
+        /// Which part of it applies.
+        scope: String,
+    },
+    /// The policy demands something that hull cannot check.
+    #[error(
+        "The policy in {policy} ({scope}) demands {kind:?} for {image}, which hull cannot check"
+    )]
+    Unsupported {
+        /// The image.
+        image: String,
+        /// The policy's file.
+        policy: PathBuf,
+        /// Which part of it applies.
+        scope: String,
+        /// The requirement.
+        kind: String,
+    },
+    /// There is no signature that the policy accepts.
+    #[error("{image} is not signed as the policy in {policy} ({scope}) demands: {reason}")]
+    Unsigned {
+        /// The image.
+        image: String,
+        /// The policy's file.
+        policy: PathBuf,
+        /// Which part of it applies.
+        scope: String,
+        /// What was found.
+        reason: String,
+    },
+    /// Signatures cannot be fetched.
+    #[error("The signatures of {image} cannot be fetched")]
+    Fetch {
+        /// The image.
+        image: String,
+        /// Why.
+        source: Box<RegistryError>,
+    },
+}
+
+impl Policy {
+    /// Reads `hull/policy.json` or else `containers/policy.json`, in `$XDG_CONFIG_HOME` or else in `/etc`. Without any,
+    /// everything is accepted unsigned.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be used.
+    pub fn from_environment(
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, TrustError> {
+        let home = variable("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).or(home);
+        let file = config
+            .into_iter()
+            .chain([PathBuf::from("/etc")])
+            .flat_map(|directory| ["hull", "containers"].map(|name| directory.join(name)))
+            .map(|directory| directory.join("policy.json"))
+            .find(|path| path.exists());
+        match file {
+            Some(file) => Self::read(&file),
+            None => Ok(Self::accept_anything()),
+        }
+    }
+
+    /// Whether the registry may be asked for an image at all. Refuses what no signature could help.
+    ///
+    /// # Errors
+    /// When the policy rejects it or demands what cannot be checked.
+    pub fn permits(&self, reference: &Reference) -> Result<(), TrustError> {
+        let scopes = scope::of_reference(reference);
+        self.bare(&reference.to_string(), "docker", &scopes)
+            .map(|_| ())
+    }
+
+    /// Whether an image that lies on this machine may be used. It can carry no signature.
+    ///
+    /// # Errors
+    /// When the policy rejects it or demands a signature.
+    pub fn check_local(&self, source: &Source) -> Result<Verdict, TrustError> {
+        let (transport, scopes) = scope::of_source(source);
+        let image = source.to_string();
+        let (scope, signed) = self.bare(&image, transport, &scopes)?;
+        if signed.is_empty() {
+            return Ok(Verdict::Unchecked);
+        }
+        Err(TrustError::Unsigned {
+            image,
+            policy: self.path().to_owned(),
+            scope,
+            reason: "an image outside of a registry has no signatures".to_owned(),
+        })
+    }
+
+    /// Whether an image of a registry may be used.
+    ///
+    /// # Errors
+    /// When the policy rejects it, or demands a signature that is not there or not right.
+    pub fn check(
+        &self,
+        repository: &Arc<Repository>,
+        fetched: &Fetched,
+    ) -> Result<Verdict, TrustError> {
+        let reference = repository.reference();
+        let image = reference.to_string();
+        let scopes = scope::of_reference(reference);
+        let (scope, signed) = self.bare(&image, "docker", &scopes)?;
+        if signed.is_empty() {
+            return Ok(Verdict::Unchecked);
+        }
+        let fetch = |source| TrustError::Fetch {
+            image: image.clone(),
+            source: Box::new(source),
+        };
+        let found = cosign::signatures(repository, fetched).map_err(fetch)?;
+        for requirement in signed {
+            requirement
+                .is_met(&found, reference)
+                .map_err(|reason| TrustError::Unsigned {
+                    image: image.clone(),
+                    policy: self.path().to_owned(),
+                    scope: scope.clone(),
+                    reason,
+                })?;
+        }
+        Ok(Verdict::Signed)
+    }
+
+    /// The demands for signatures that apply, once nothing else refuses.
+    fn bare(
+        &self,
+        image: &str,
+        transport: &str,
+        scopes: &[String],
+    ) -> Result<(String, Vec<&policy::Signed>), TrustError> {
+        let (scope, requirements) = self.requirements(transport, scopes);
+        let mut signed = Vec::new();
+        for requirement in requirements {
+            match requirement {
+                Requirement::AcceptAnything => {}
+                Requirement::Reject => {
+                    return Err(TrustError::Rejected {
+                        image: image.to_owned(),
+                        policy: self.path().to_owned(),
+                        scope,
+                    });
+                }
+                Requirement::Unsupported(kind) => {
+                    return Err(TrustError::Unsupported {
+                        image: image.to_owned(),
+                        policy: self.path().to_owned(),
+                        scope,
+                        kind: kind.clone(),
+                    });
+                }
+                Requirement::Signed(one) => signed.push(one),
+            }
+        }
+        Ok((scope, signed))
+    }
+}
