@@ -30,6 +30,11 @@ fn convert(root: &Path, source: &OsString) -> Result<(), Box<dyn std::error::Err
     let store = image::Store::open(root)?;
     let image = store.get(&image::reference::Source::parse(source)?)?;
     let took = start.elapsed();
-    println!("{} {} {} bytes {took:.1?}", image.id, image.path.display(), image.bytes);
+    println!(
+        "{} {} {} bytes {took:.1?}",
+        image.id,
+        image.path.display(),
+        image.bytes
+    );
     Ok(())
 }

@@ -31,7 +31,10 @@ mod secret;
 mod store;
 mod stream;
 mod tar;
+#[cfg(test)]
+mod testing;
 mod tree;
+pub mod trust;
 
 pub use config::{Execution, History, ImageConfig, RootFs};
 pub use convert::{ConvertError, Layers};

@@ -98,7 +98,7 @@ pub(crate) fn unpack<'a, E: From<StreamError>>(
             copy,
             announced: expected.size,
             read: 0,
-            hasher: Hasher::new(),
+            hasher: Some(Hasher::new()),
         };
         let unpacking = std::thread::Builder::new()
             .name("unpack".into())
@@ -152,7 +152,8 @@ struct Packed<'a> {
     copy: Option<&'a mut (dyn Write + Send)>,
     announced: u64,
     read: u64,
-    hasher: Hasher,
+    /// None for plain bytes: those are hashed on the reading side.
+    hasher: Option<Hasher>,
 }
 
 impl Read for Packed<'_> {
@@ -163,7 +164,9 @@ impl Read for Packed<'_> {
         if self.read > self.announced {
             return Err(io::Error::other(StreamError::Longer(self.announced)));
         }
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         if let Some(copy) = &mut self.copy {
             copy.write_all(bytes)?;
         }
@@ -199,7 +202,10 @@ impl Packed<'_> {
             unpacked: 0,
         };
         let result = match compression {
-            Compression::None => pump.run(&mut packed, |packed| packed.get_ref().read),
+            Compression::None => {
+                packed.get_mut().hasher = None;
+                pump.run(&mut packed, |packed| packed.get_ref().read)
+            }
             Compression::Gzip => {
                 let mut unpacker = flate2::bufread::MultiGzDecoder::new(&mut packed);
                 pump.run(&mut unpacker, |unpacker| unpacker.get_ref().get_ref().read)
@@ -215,7 +221,7 @@ impl Packed<'_> {
             let _ = full.send(Err(error));
         }
         let packed = packed.into_inner();
-        (compression, packed.read, Some(packed.hasher.finish()))
+        (compression, packed.read, packed.hasher.map(Hasher::finish))
     }
 }
 

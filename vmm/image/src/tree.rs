@@ -491,6 +491,3 @@ pub(crate) fn shown(path: &[u8]) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,8 @@ use super::{BLOCK, Place, SLOT, WriteError};
 use crate::tar::Time;
 use crate::tree::{Content, Inode, InodeId, Tree};
 
+/// First byte behind the superblock.
+const FIRST: u64 = (SUPER_OFFSET + SUPER_SIZE) as u64;
 /// Longest encoded attributes of one inode, in bytes: their length has 16 bits, in units of 4.
 const MAX_XATTRS: u64 = 4 * (u16::MAX as u64 - 1);
 
@@ -162,7 +164,13 @@ fn footprint(
             let tail = size % BLOCK;
             let blocks =
                 |bytes: u64| u32::try_from(bytes / BLOCK).map_err(|_| WriteError::TooLarge(bytes));
-            if tail > 0 && head + tail <= BLOCK {
+            // The root must fit behind the superblock.
+            let room = if id == InodeId::ROOT {
+                BLOCK - FIRST
+            } else {
+                BLOCK
+            };
+            if tail > 0 && head + tail <= room {
                 Footprint {
                     layout: FLAT_INLINE,
                     blocks: blocks(size)?,
@@ -208,7 +216,7 @@ pub(super) fn place(tree: &Tree, start: u64) -> Result<Layout, WriteError> {
         footprints.push((*id, footprint, block));
     }
 
-    let mut first = (SUPER_OFFSET + SUPER_SIZE) as u64;
+    let mut first = FIRST;
     for (id, footprint, block) in footprints {
         let Footprint {
             extended,
