@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,7 +15,7 @@ use kvm_bindings::{
     kvm_irqchip, kvm_irqchip__bindgen_ty_1, kvm_run, kvm_userspace_memory_region, kvm_xsave,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
     MmapRegion,
@@ -49,15 +49,6 @@ pub(crate) fn borrow<T: ?Sized>(_owner: &T, descriptor: RawFd) -> Option<Borrowe
     Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
-/// How guest memory relates to the file behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// The file is the memory.
-    Shared,
-    /// The file is what the memory was at first; writes stay here.
-    Copied,
-}
-
 /// One piece of guest memory: where the guest sees it, where it lies in the file, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece {
@@ -69,19 +60,16 @@ pub(crate) struct Piece {
     pub(crate) length: usize,
 }
 
-/// Maps pieces of `file` as guest memory, each between two guard pages.
+/// Maps guest memory, each piece between two guard pages: zeros, or what `file` holds. What is written stays in this
+/// process.
 ///
 /// The mappings stay for the process's life: a VMM process has one guest, and devices keep handles on its memory.
 pub(crate) fn map_guest_memory(
-    file: impl AsFd,
+    file: Option<BorrowedFd<'_>>,
     pieces: &[Piece],
-    sharing: Sharing,
 ) -> io::Result<GuestMemoryMmap> {
-    let flags = match sharing {
-        Sharing::Shared => MapFlags::SHARED,
-        Sharing::Copied => MapFlags::PRIVATE | MapFlags::NORESERVE,
-    };
     let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     let mut regions = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let room = piece
@@ -89,28 +77,24 @@ pub(crate) fn map_guest_memory(
             .checked_add(2 * LARGE_PAGE)
             .ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: an anonymous reservation at an address of the kernel's choice touches no memory of this process.
-        let reserved = unsafe {
-            mmap_anonymous(
-                null_mut(),
-                room,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }?;
+        let reserved = unsafe { mmap_anonymous(null_mut(), room, ProtFlags::empty(), flags) }?;
         let lead = LARGE_PAGE - reserved.addr() % LARGE_PAGE;
         let address = reserved.wrapping_byte_add(lead);
-        // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE), which
-        // nobody else knows of, with at least one page of it left on either side.
-        unsafe {
-            mmap(
-                address,
-                piece.length,
-                protection,
-                flags | MapFlags::FIXED,
-                &file,
-                piece.offset,
-            )
-        }?;
+        let fixed = flags | MapFlags::FIXED;
+        match file {
+            // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE),
+            // which nobody else knows of, with at least one page of it left on either side.
+            Some(file) => {
+                unsafe { mmap(address, piece.length, protection, fixed, file, piece.offset) }?
+            }
+            // SAFETY: as above.
+            None => unsafe { mmap_anonymous(address, piece.length, protection, fixed) }?,
+        };
+        if file.is_none() {
+            // In large pages a guest takes a fraction of the faults. A host without them goes on with small ones.
+            // SAFETY: advice about the mapping just made, which changes no content.
+            let _ = unsafe { madvise(address, piece.length, Advice::LinuxHugepage) };
+        }
         // SAFETY: exactly that mapping, readable and writable, never unmapped.
         let region = unsafe {
             MmapRegion::build_raw(
@@ -121,12 +105,26 @@ pub(crate) fn map_guest_memory(
             )
         }
         .map_err(io::Error::other)?;
-        regions.push(
-            GuestRegionMmap::new(region, GuestAddress(piece.guest))
-                .ok_or(io::ErrorKind::InvalidInput)?,
-        );
+        let region = GuestRegionMmap::new(region, GuestAddress(piece.guest));
+        regions.push(region.ok_or(io::ErrorKind::InvalidInput)?);
     }
     GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
+}
+
+/// Which pages of `length` bytes of guest memory at `guest` are in the host's memory, one byte each, bit 0. Pages of a mapped
+/// file count when the file's are.
+pub(crate) fn resident(memory: &GuestMemoryMmap, guest: u64, length: usize) -> io::Result<Vec<u8>> {
+    let slice = memory
+        .get_slice(GuestAddress(guest), length)
+        .map_err(io::Error::other)?;
+    let mut pages = vec![0; length.div_ceil(PAGE)];
+    let address = slice.ptr_guard().as_ptr();
+    // SAFETY: the range is mapped (`get_slice` checked it), and `pages` has a byte for each of its pages; the address begins
+    // a page, or the call fails.
+    match unsafe { libc::mincore(address.cast_mut().cast(), length, pages.as_mut_ptr()) } {
+        0 => Ok(pages),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn bits(protection: ProtFlags) -> i32 {
@@ -135,38 +133,6 @@ fn bits(protection: ProtFlags) -> i32 {
 
 fn bits_of_map(flags: MapFlags) -> i32 {
     flags.bits().cast_signed()
-}
-
-/// Replaces `length` bytes of guest memory at `guest` by a private view of `file` at `offset` (all multiples of a page).
-/// `false`: that range is not inside one region of guest memory, nothing was done.
-pub(crate) fn overlay(
-    memory: &GuestMemoryMmap,
-    guest: u64,
-    length: usize,
-    file: impl AsFd,
-    offset: u64,
-) -> io::Result<bool> {
-    let Ok(slice) = memory.get_slice(GuestAddress(guest), length) else {
-        return Ok(false);
-    };
-    let address = slice.ptr_guard_mut().as_ptr();
-    if !address.addr().is_multiple_of(PAGE) || !length.is_multiple_of(PAGE) || length == 0 {
-        return Ok(false);
-    }
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: the range is guest memory of this process (`get_slice` checked it), whose bytes may change at any time by
-    // definition: nothing holds references into it.
-    unsafe {
-        mmap(
-            address.cast(),
-            length,
-            ProtFlags::READ | ProtFlags::WRITE,
-            flags,
-            file,
-            offset,
-        )
-    }?;
-    Ok(true)
 }
 
 /// Makes every region of `memory` a memory slot of `vm`.

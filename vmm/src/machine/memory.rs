@@ -1,32 +1,42 @@
-//! Guest memory: a file, and the view of it that guest and devices share. Knows nothing of what is put into it.
+//! Guest memory, and the view of it that guest and devices share. Knows nothing of what is put into it.
+//!
+//! It is this process's own: zeros to begin with, in large pages where the host has them, or a private view of a file that
+//! another machine's memory was written to.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
-use vm_memory::GuestMemoryMmap;
+use rustix::fs::{fstat, ftruncate};
+use rustix::io::pwrite;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
 use crate::config::Memory;
-use crate::sys::{self, Sharing};
+use crate::sys::{self, Piece};
+
+/// Pages looked at, and at most written, at a time.
+const BATCH: usize = 512 * sys::PAGE;
 
 /// A guest's memory.
 #[derive(Debug)]
 pub(crate) struct GuestMemory {
     size: Memory,
-    file: Arc<File>,
     map: Arc<GuestMemoryMmap>,
-    sharing: Sharing,
+    /// What it is a view of.
+    file: Option<File>,
 }
 
 impl GuestMemory {
     /// Zeros, not committed: the host gives a page when it is first touched.
     pub(crate) fn new(size: Memory) -> io::Result<Self> {
-        let file = memfd_create("guest memory", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, size.bytes())?;
-        Self::map(size, sys::file(file), Sharing::Shared)
+        let map = Arc::new(sys::map_guest_memory(None, &layout::pieces(size))?);
+        Ok(Self {
+            size,
+            map,
+            file: None,
+        })
     }
 
     /// The bytes of `file` (as long as memory is) to begin with; what the guest writes stays in this process. The file must
@@ -34,24 +44,20 @@ impl GuestMemory {
     pub(crate) fn copy_of(size: Memory, file: OwnedFd) -> io::Result<Self> {
         let length = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
         if length != size.bytes() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "A memory file of {length} bytes is not the memory of a machine with {}",
-                    size.bytes()
-                ),
-            ));
+            let text = format!(
+                "A file of {length} bytes is no memory of {} bytes",
+                size.bytes()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Self::map(size, sys::file(file), Sharing::Copied)
-    }
-
-    fn map(size: Memory, file: File, sharing: Sharing) -> io::Result<Self> {
-        let map = sys::map_guest_memory(file.as_fd(), &layout::pieces(size), sharing)?;
+        let map = Arc::new(sys::map_guest_memory(
+            Some(file.as_fd()),
+            &layout::pieces(size),
+        )?);
         Ok(Self {
             size,
-            file: Arc::new(file),
-            map: Arc::new(map),
-            sharing,
+            map,
+            file: Some(sys::file(file)),
         })
     }
 
@@ -65,16 +71,74 @@ impl GuestMemory {
         &self.map
     }
 
-    /// The file behind it.
-    pub(crate) fn file(&self) -> &Arc<File> {
-        &self.file
+    /// Bytes the host holds for this guest; of a copy, the file's pages in the host's memory among them.
+    pub(crate) fn touched(&self) -> io::Result<u64> {
+        let mut pages = 0;
+        for batch in self.batches() {
+            let resident = sys::resident(&self.map, batch.guest, batch.length)?;
+            pages += resident.iter().map(|page| u64::from(page & 1)).sum::<u64>();
+        }
+        Ok(pages * sys::PAGE as u64)
     }
 
-    /// Bytes this guest alone occupies, when they are in its own file; those of a copy are not counted there.
-    pub(crate) fn touched(&self) -> io::Result<u64> {
-        match self.sharing {
-            Sharing::Shared => Ok(u64::try_from(fstat(&*self.file)?.st_blocks).unwrap_or(0) * 512),
-            Sharing::Copied => Ok(0),
+    /// Writes the content to an empty file, from which [`GuestMemory::copy_of`] makes the same memory again. Pages of zeros
+    /// become holes. The guest stands still.
+    pub(crate) fn write_to(&self, file: &File) -> io::Result<()> {
+        ftruncate(file, self.size.bytes())?;
+        let mut bytes = vec![0; BATCH];
+        for batch in self.batches() {
+            // A page that nobody touched is zero, but one of a copy has content without being in memory.
+            let resident = match self.file {
+                None => sys::resident(&self.map, batch.guest, batch.length)?,
+                Some(_) => vec![1; batch.length / sys::PAGE],
+            };
+            let content = bytes.get_mut(..batch.length).unwrap_or_default();
+            if resident.iter().all(|page| page & 1 == 0) {
+                continue;
+            }
+            let read = self.map.read_slice(content, GuestAddress(batch.guest));
+            read.map_err(io::Error::other)?;
+            // Neighbouring pages with content leave together.
+            let mut offset = batch.offset;
+            let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+            let pages: Vec<&[u8]> = content.chunks(sys::PAGE).collect();
+            let runs = pages.chunk_by(|one, next| zero(one) == zero(next));
+            let mut rest = &*content;
+            for run in runs {
+                let (now, later) = rest.split_at(run.iter().map(|page| page.len()).sum());
+                if !run.first().is_none_or(|page| zero(page)) {
+                    write_at(file, now, offset)?;
+                }
+                (rest, offset) = (later, offset + now.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// The pieces of memory, cut small.
+    fn batches(&self) -> impl Iterator<Item = Piece> {
+        layout::pieces(self.size).into_iter().flat_map(|piece| {
+            (0..piece.length).step_by(BATCH).map(move |start| Piece {
+                guest: piece.guest + start as u64,
+                offset: piece.offset + start as u64,
+                length: BATCH.min(piece.length - start),
+            })
+        })
+    }
+}
+
+/// Writes all of `bytes`.
+fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match pwrite(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }

@@ -54,7 +54,7 @@ fn pulling_the_reset_line_is_the_orderly_end() {
     assert_eq!(end, End::Orderly);
     assert_eq!((counts.port, counts.other, counts.mmio), (1, 1, 0));
     assert!(
-        (4096..1 << 20).contains(&counts.memory_touched),
+        (8192..=4 << 20).contains(&counts.memory_touched),
         "{counts:?}"
     );
 }
@@ -202,7 +202,7 @@ fn memory_above_4_gib_is_there() {
         .unwrap();
     assert!(memory.view().write_obj(7_u8, GuestAddress(top)).is_err());
     let touched = memory.touched().unwrap();
-    assert_eq!(touched, 4096);
+    assert!((4096..=2 << 20).contains(&touched), "{touched}");
     let machine = Machine::new(kvm(), config, memory)
         .unwrap()
         .boot_code(&END)

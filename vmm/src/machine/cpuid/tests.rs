@@ -17,16 +17,7 @@ fn entry(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid
 fn host() -> Vec<kvm_cpuid_entry2> {
     vec![
         entry(0, 0, [0x1f, 0, 0, 0]),
-        entry(
-            1,
-            0,
-            [
-                0x806f8,
-                0xff10_0800,
-                !(1 << 24 | 1 << 31),
-                u32::MAX,
-            ],
-        ),
+        entry(1, 0, [0x806f8, 0xff10_0800, !(1 << 24 | 1 << 31), u32::MAX]),
         entry(4, 0, [0xfc00_0121, 0, 0, 0]),
         entry(7, 0, [0, u32::MAX, u32::MAX, u32::MAX]),
         entry(0xa, 0, [7, 7, 7, 7]),
