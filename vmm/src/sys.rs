@@ -81,16 +81,13 @@ pub(crate) fn map_guest_memory(
         let lead = LARGE_PAGE - reserved.addr() % LARGE_PAGE;
         let address = reserved.wrapping_byte_add(lead);
         let fixed = flags | MapFlags::FIXED;
-        match file {
+        if let Some(file) = file {
             // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE),
             // which nobody else knows of, with at least one page of it left on either side.
-            Some(file) => {
-                unsafe { mmap(address, piece.length, protection, fixed, file, piece.offset) }?
-            }
+            unsafe { mmap(address, piece.length, protection, fixed, file, piece.offset) }?;
+        } else {
             // SAFETY: as above.
-            None => unsafe { mmap_anonymous(address, piece.length, protection, fixed) }?,
-        };
-        if file.is_none() {
+            unsafe { mmap_anonymous(address, piece.length, protection, fixed) }?;
             // In large pages a guest takes a fraction of the faults. A host without them goes on with small ones.
             // SAFETY: advice about the mapping just made, which changes no content.
             let _ = unsafe { madvise(address, piece.length, Advice::LinuxHugepage) };

@@ -7,8 +7,6 @@ use crate::sys::Piece;
 pub(crate) const MP_TABLE: u64 = 0x9_fc00;
 /// Room for the MP table, up to the hole for video memory.
 pub(crate) const MP_TABLE_ROOM: usize = 0x400;
-/// First byte of the hole between conventional and extended memory.
-pub(crate) const HOLE: u64 = 0xa_0000;
 /// First byte of extended memory: nothing is loaded below.
 pub(crate) const HIGH_MEMORY: u64 = 0x10_0000;
 
