@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     reason = "a driver made for tests may panic"
 )]
+#![cfg_attr(not(test), expect(dead_code, reason = "fuzzing takes no answers"))]
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -320,6 +321,16 @@ impl Guest {
             };
             self.slot.kick(queue);
         }
+    }
+
+    /// Whether the driver has come as far as to have queues.
+    pub(crate) fn is_set_up(&self) -> bool {
+        !self.queues.is_empty()
+    }
+
+    /// Whether a chain of so many buffers can be offered.
+    pub(crate) fn may_offer(&self, queue: usize, buffers: usize) -> bool {
+        (self.queues.get(queue)).is_some_and(|driver| driver.free.len() >= buffers)
     }
 
     /// How many chains are with the device.

@@ -27,7 +27,9 @@ mod contract;
 mod device;
 mod entropy;
 mod error;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
 mod guest;
 mod mmio;
 mod poll;
