@@ -283,8 +283,9 @@ impl Machine<Running> {
         })
     }
 
-    /// Stops all processors for good and adds up what happened. Never waits longer than a second.
-    pub(crate) fn finish(mut self) -> (End, report::Counts) {
+    /// Stops all processors for good and adds up what happened. Never waits longer than a second. What is left is to be dropped,
+    /// which takes KVM a while.
+    pub(crate) fn finish(&mut self) -> (End, report::Counts) {
         self.ending.declare(End::HungUp);
         let mut counts = self.state.finish(&self.ending);
         counts.memory_touched = self.memory.touched().unwrap_or(0);

@@ -14,7 +14,7 @@ use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
-use crate::machine::{Built, Happening, Machine, MachineError};
+use crate::machine::{Built, Happening, Machine, MachineError, Running};
 use crate::sys;
 
 mod start;
@@ -72,26 +72,33 @@ pub(crate) fn run() -> ExitCode {
     };
     let launcher = io::stdin();
     let launcher = launcher.as_fd();
-    let (end, counts) = match live(launcher, &mut timings) {
-        Ok(outcome) => outcome,
-        Err(error) => (error.end(), Counts::default()),
+    // The launcher waits for the report; taking the machine apart takes KVM longer than all the rest.
+    let (machine, end, counts) = match live(launcher, &mut timings) {
+        Ok((mut machine, ended)) => {
+            timings.ended = ended;
+            let (end, counts) = machine.finish();
+            (Some(machine), end, counts)
+        }
+        Err(error) => (None, error.end(), Counts::default()),
     };
-    timings.ended = now();
-    match send_report(
-        launcher,
-        &Report {
-            end,
-            counts,
-            timings,
-        },
-    ) {
+    let report = Report {
+        end,
+        counts,
+        timings,
+    };
+    let sent = send_report(launcher, &report);
+    drop(machine);
+    match sent {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// From the launcher's message to the guest's end.
-fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(End, Counts), VmmError> {
+/// From the launcher's message to the guest's end, and when that was.
+fn live(
+    launcher: BorrowedFd<'_>,
+    timings: &mut Timings,
+) -> Result<(Machine<Running>, u64), VmmError> {
     let Start {
         config,
         kvm,
@@ -127,7 +134,7 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(End, Counts)
     let mut machine = machine.run(Some(launcher), console)?;
     match machine.serve()? {
         // The launcher says nothing after its first message: its socket was closed.
-        Happening::Ended | Happening::Control => Ok(machine.finish()),
+        Happening::Ended | Happening::Control => Ok((machine, now())),
     }
 }
 

@@ -16,8 +16,10 @@ use super::layout;
 use crate::config::Memory;
 use crate::sys::{self, Piece};
 
-/// Pages looked at, and at most written, at a time.
+/// Bytes looked at and written at a time.
 const BATCH: usize = 512 * sys::PAGE;
+/// Bytes only looked at, at a time.
+const LARGE_BATCH: usize = 1 << 30;
 
 /// A guest's memory.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl GuestMemory {
     /// Bytes the host holds for this guest; of a copy, the file's pages in the host's memory among them.
     pub(crate) fn touched(&self) -> io::Result<u64> {
         let mut pages = 0;
-        for batch in self.batches() {
+        for batch in self.batches(LARGE_BATCH) {
             let resident = sys::resident(&self.map, batch.guest, batch.length)?;
             pages += resident.iter().map(|page| u64::from(page & 1)).sum::<u64>();
         }
@@ -86,7 +88,7 @@ impl GuestMemory {
     pub(crate) fn write_to(&self, file: &File) -> io::Result<()> {
         ftruncate(file, self.size.bytes())?;
         let mut bytes = vec![0; BATCH];
-        for batch in self.batches() {
+        for batch in self.batches(BATCH) {
             // A page that nobody touched is zero, but one of a copy has content without being in memory.
             let resident = match self.file {
                 None => sys::resident(&self.map, batch.guest, batch.length)?,
@@ -116,14 +118,16 @@ impl GuestMemory {
     }
 
     /// The pieces of memory, cut small.
-    fn batches(&self) -> impl Iterator<Item = Piece> {
-        layout::pieces(self.size).into_iter().flat_map(|piece| {
-            (0..piece.length).step_by(BATCH).map(move |start| Piece {
-                guest: piece.guest + start as u64,
-                offset: piece.offset + start as u64,
-                length: BATCH.min(piece.length - start),
+    fn batches(&self, most: usize) -> impl Iterator<Item = Piece> {
+        layout::pieces(self.size)
+            .into_iter()
+            .flat_map(move |piece| {
+                (0..piece.length).step_by(most).map(move |start| Piece {
+                    guest: piece.guest + start as u64,
+                    offset: piece.offset + start as u64,
+                    length: most.min(piece.length - start),
+                })
             })
-        })
     }
 }
 

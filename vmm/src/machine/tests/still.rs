@@ -197,7 +197,7 @@ fn processors_and_devices_come_back_too() {
     let state = machine.save().unwrap();
     let mut copy = clone_of(&machine);
     copy.plug(Entropy::new()).unwrap();
-    let copy = copy.restore(&state).unwrap().run(None, None).unwrap();
+    let mut copy = copy.restore(&state).unwrap().run(None, None).unwrap();
     counts_on(copy.memory());
     assert_eq!(copy.finish().0, End::HungUp);
 }
