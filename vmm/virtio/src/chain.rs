@@ -155,6 +155,11 @@ impl<'m> Writer<'m> {
         self.0.skip(length);
     }
 
+    /// Gives the whole pages of what is left back to the host; private memory then reads as zeros.
+    pub fn discard(&mut self) {
+        self.0.take(self.0.left, |slice| sys::discard(&slice));
+    }
+
     /// Cuts the first `length` bytes off, to be filled later than what follows them.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 use std::os::fd::BorrowedFd;
 
 use serde::{Serialize, de::DeserializeOwned};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::chain::Chain;
 use crate::queue::{Queue, Ring};
-use crate::{DeviceError, Notify, StateError};
+use crate::{DeviceError, Notify, StateError, sys};
 
 /// Most chains served in one step; then others get their turn.
 const CHAINS_A_STEP: usize = 256;
@@ -121,6 +121,11 @@ impl<'a> Io<'a> {
         self.features & features == features
     }
 
+    /// The guest's memory, for devices that are told addresses outside descriptors.
+    pub fn memory(&self) -> Memory<'a> {
+        Memory(self.memory)
+    }
+
     /// The driver will be told that the configuration space changed.
     pub fn config_changed(&mut self) {
         self.config_changed = true;
@@ -152,6 +157,20 @@ impl<'a> Io<'a> {
             self.notify.kick_again(queue);
         }
         Ok(())
+    }
+}
+
+/// The guest's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory<'m>(&'m GuestMemoryMmap);
+
+impl Memory<'_> {
+    /// Gives the whole pages among these bytes back to the host; private memory then reads as zeros. What is outside
+    /// memory is ignored.
+    pub fn discard(self, start: u64, length: usize) {
+        if let Ok(slice) = self.0.get_slice(GuestAddress(start), length) {
+            sys::discard(&slice);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use self::targets::{Disk, Random, Sockets, Target, Terminal};
+use self::targets::{Disk, Pages, Random, Sockets, Target, Terminal};
 use crate::guest::{Guest, REGIONS};
 use crate::queue::WRITE;
 
@@ -25,12 +25,13 @@ const BUFFER: u64 = 0x90000;
 /// Runs one sequence of steps.
 pub fn devices(bytes: &[u8]) {
     let mut input = Input(bytes);
-    match input.byte() % 5 {
+    match input.byte() % 6 {
         0 => run(Random, input),
         1 => run(Disk::read_only(), input),
         2 => run(Disk::writable(), input),
         3 => run(Terminal::new(), input),
-        _ => run(Sockets::new(), input),
+        4 => run(Sockets::new(), input),
+        _ => run(Pages, input),
     }
 }
 

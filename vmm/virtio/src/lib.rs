@@ -19,6 +19,7 @@
     )
 )]
 
+mod balloon;
 mod block;
 mod chain;
 mod console;
@@ -38,6 +39,7 @@ mod slot;
 mod sys;
 mod vsock;
 
+pub use balloon::{Balloon, BalloonState};
 pub use block::{Access, Block, BlockState, MediumError};
 pub use chain::{Chain, Reader, Writer};
 pub use console::Console;

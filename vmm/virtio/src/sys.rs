@@ -9,6 +9,9 @@ use vm_memory::VolatileSlice;
 /// Most segments one system call takes (`IOV_MAX`); a transfer of more comes out short.
 const SEGMENTS: usize = 1024;
 
+/// Bytes of a page of the host.
+const PAGE: usize = 4096;
+
 /// `preadv(2)`
 pub(crate) fn read_at<'m>(
     file: BorrowedFd<'_>,
@@ -56,6 +59,21 @@ pub(crate) fn send<'m>(
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: as in `receive`.
     retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+}
+
+/// `madvise(MADV_DONTNEED)` on the whole pages of a slice.
+pub(crate) fn discard(slice: &VolatileSlice<'_>) {
+    let start = slice.ptr_guard_mut().as_ptr();
+    let skip = start.align_offset(PAGE);
+    let length = slice.len().saturating_sub(skip) & !(PAGE.wrapping_sub(1));
+    if length == 0 {
+        return;
+    }
+    let page = start.wrapping_add(skip);
+    // SAFETY: the pages lie within the slice, so they are mapped guest memory. Its content may change at any time, as
+    // the guest shares it, so nobody relies on it, and no reference to it exists.
+    // What cannot be given back stays, which harms nobody.
+    let _ = unsafe { libc::madvise(page.cast(), length, libc::MADV_DONTNEED) };
 }
 
 fn vectors<'m>(

@@ -15,7 +15,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Input;
 use crate::guest::Guest;
-use crate::{Access, Block, Console, Entropy, VirtioDevice, Vsock};
+use crate::queue::WRITE;
+use crate::{Access, Balloon, Block, Console, Entropy, VirtioDevice, Vsock};
 
 /// A device with its host side.
 pub(super) trait Target {
@@ -44,6 +45,28 @@ impl Target for Random {
             guest.offer(0, &[], &lengths);
             guest.slot.kick(0);
         }
+    }
+}
+
+pub(super) struct Pages;
+
+impl Target for Pages {
+    type Device = Balloon;
+
+    fn device(&mut self) -> Balloon {
+        Balloon::new()
+    }
+
+    fn act(&mut self, guest: &mut Guest, input: &mut Input<'_>) {
+        if !guest.may_offer(0, 1) || !guest.may_offer(2, 1) {
+            return;
+        }
+        match input.byte() & 1 {
+            0 => guest.offer(0, &[input.bytes()], &[]),
+            _ => guest.offer_buffers(2, &[(input.address(), input.length(), WRITE)]),
+        };
+        guest.slot.kick(0);
+        guest.slot.kick(2);
     }
 }
 
