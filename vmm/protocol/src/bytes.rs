@@ -1,9 +1,14 @@
 //! A string as Linux has it: bytes, not necessarily UTF-8. Knows nothing of what the bytes mean.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::ops::Deref;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+#[cfg(feature = "std")]
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+};
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -51,12 +56,14 @@ impl From<String> for Bytes {
     }
 }
 
+#[cfg(feature = "std")]
 impl From<&OsStr> for Bytes {
     fn from(text: &OsStr) -> Self {
         Self(text.as_bytes().to_vec())
     }
 }
 
+#[cfg(feature = "std")]
 impl From<OsString> for Bytes {
     fn from(text: OsString) -> Self {
         Self(text.into_vec())

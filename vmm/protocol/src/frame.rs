@@ -1,6 +1,9 @@
 //! Frames: a length of four bytes, little-endian, and that many bytes of postcard. Knows nothing of what a message
 //! asks for. Nothing is allocated for a length before its bytes have arrived.
 
+use alloc::vec;
+use alloc::vec::Vec;
+#[cfg(feature = "std")]
 use std::io::{self, Read, Write};
 
 use serde::Serialize;
@@ -33,6 +36,7 @@ pub enum FrameError {
         theirs: u16,
     },
     /// The connection failed or ended within a frame.
+    #[cfg(feature = "std")]
     #[error("The agent connection failed")]
     Connection(#[from] io::Error),
 }
@@ -117,6 +121,7 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, FrameError> {
 ///
 /// # Errors
 /// [`FrameError::TooLarge`], [`FrameError::Connection`].
+#[cfg(feature = "std")]
 pub fn write<M: Message>(sink: &mut impl Write, message: &M) -> Result<(), FrameError> {
     Ok(sink.write_all(&encode(message)?)?)
 }
@@ -125,6 +130,7 @@ pub fn write<M: Message>(sink: &mut impl Write, message: &M) -> Result<(), Frame
 ///
 /// # Errors
 /// [`FrameError::TooLarge`], [`FrameError::Malformed`], [`FrameError::Version`], [`FrameError::Connection`].
+#[cfg(feature = "std")]
 pub fn read<M: Message>(source: &mut impl Read) -> Result<Option<M>, FrameError> {
     let mut header = Vec::with_capacity(HEADER);
     source

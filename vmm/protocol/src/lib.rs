@@ -9,6 +9,7 @@
 //! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error were attached, written in full and closed before
 //! `Exited` is sent; on the host, which hears several connections, they may be seen later: it waits for both.
 //! The host closes the control connection when it has what it wants; the guest then powers off, whatever it was doing.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(
     not(test),
     deny(
@@ -21,14 +22,18 @@
     )
 )]
 
+extern crate alloc;
+
 mod bytes;
 mod frame;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(all(feature = "std", any(test, feature = "fuzzing")))]
 pub mod fuzz;
 mod message;
 
 pub use bytes::Bytes;
-pub use frame::{Decoder, FrameError, Message, encode, read, write};
+pub use frame::{Decoder, FrameError, Message, encode};
+#[cfg(feature = "std")]
+pub use frame::{read, write};
 pub use message::{
     Attach, Container, Failure, FromGuest, FromHost, Hello, Opening, Process, ProcessId, Status,
     Stream,

@@ -1,6 +1,9 @@
 //! The messages. Each type's order of fields and variants is its encoding: append, never reorder, and count
 //! [`VERSION`](crate::VERSION) up. Knows nothing of how a message is carried out.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
