@@ -37,7 +37,7 @@ pub enum ConvertError {
         /// Its diff-id.
         diff_id: Digest,
         /// Why.
-        source: LayerError,
+        source: Box<LayerError>,
     },
     /// The metadata cannot be written.
     #[error(transparent)]
@@ -88,7 +88,7 @@ pub(crate) fn convert(
         let layer = layer.map_err(|source| ConvertError::Layer {
             number,
             diff_id: expected.diff_id,
-            source,
+            source: Box::new(source),
         })?;
         allowance = allowance.saturating_sub(layer.unpacked);
         found.push(layer);

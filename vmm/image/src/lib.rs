@@ -25,6 +25,8 @@ mod layer;
 mod limits;
 mod local;
 mod manifest;
+mod pull;
+mod push;
 pub mod reference;
 pub mod registry;
 mod secret;
@@ -48,8 +50,12 @@ pub use manifest::{
     Compression, Descriptor, DocumentError, Index, MAX_DOCUMENT, MAX_LAYERS, Manifest,
     ManifestOrIndex, Platform, media_type,
 };
+pub use pull::{Pull, PullError, Pulled};
+pub use push::PushError;
 pub use secret::Secret;
-pub use store::{AddError, GetError, Image, Store, StoreError};
+pub use store::{
+    AddError, Adding, BlobWriter, GetError, Image, Share, Store, StoreError, Tagged,
+};
 pub use stream::{Expected, StreamError};
 pub use tar::TarError;
 pub use tree::TreeError;

@@ -4,13 +4,17 @@
 //! roots/HEX-1.erofs   file systems; HEX is the chain id of the layers, 1 the writer's version
 //! images/HEX.json     images by id: which root, how to run; appears when all of it is there
 //! blobs/sha256/HEX    configurations of all images; manifests and layers of those that keep them
+//! names/HEX           what a name stands for; HEX is the name's digest
 //! sources/HEX         which image a local archive held when it last looked like this (a cache)
+//! lock                held shared by whoever adds, alone by whoever collects garbage
 //! tmp/                what is being written; locked by whoever writes it
 //! ```
 //! Everything is written under `tmp/`, made durable and renamed: a reader sees all of a file or none.
 //! Whoever dies leaves files in `tmp/` that nobody locks; the next conversion removes them.
 
+mod blobs;
 mod directory;
+mod names;
 mod record;
 mod sources;
 
@@ -21,7 +25,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+pub use blobs::{Adding, BlobWriter, Share};
+use blobs::blob_name;
 pub(crate) use directory::Directory;
+pub use names::Tagged;
 pub use record::Image;
 use record::{Record, RecordLayer};
 
@@ -136,6 +143,10 @@ impl Store {
             Source::DockerArchive { path, name } => (path, name.as_deref()),
             Source::OciArchive { path, tag } => (path, tag.as_deref()),
             Source::Oci { path, tag } => (path, tag.as_deref()),
+            Source::Registry(reference) => {
+                let named = self.named(reference)?;
+                return named.ok_or_else(|| GetError::Remote(source.to_string()));
+            }
             other => return Err(GetError::Remote(other.to_string())),
         };
         let open = |source_error| GetError::Open {
@@ -219,6 +230,7 @@ impl Store {
             return Err(DocumentError::LayerCount { layers, diff_ids }.into());
         }
         let root = root_name(&chain_id(diff_ids));
+        let _adding = self.adding()?;
         let temporary = self.directory.lock(&root)?;
         if let Some(image) = self.find(&id)? {
             return Ok(image);
@@ -238,6 +250,30 @@ impl Store {
         self.directory.write(&blob_name(&id), config)?;
         self.directory.write_json(&image_name(&id), &record)?;
         Ok(record.image(id, &self.directory))
+    }
+
+    /// Notes that the blobs of `manifest` belong to the image and are kept as long as it is.
+    ///
+    /// # Errors
+    /// When the store has no such image or cannot be written.
+    pub fn keep(&self, id: &Digest, manifest: &Digest) -> Result<(), StoreError> {
+        let name = image_name(id);
+        let record: Option<Record> = self.directory.read_json(&name)?;
+        let mut record = record.ok_or(StoreError::Unknown(*id))?;
+        if record.manifest != Some(*manifest) {
+            record.manifest = Some(*manifest);
+            self.directory.write_json(&name, &record)?;
+        }
+        Ok(())
+    }
+
+    /// The manifest whose blobs are kept for an image, if there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn manifest_of(&self, id: &Digest) -> Result<Option<Digest>, StoreError> {
+        let record: Option<Record> = self.directory.read_json(&image_name(id))?;
+        Ok(record.and_then(|record| record.manifest))
     }
 
     /// The image with this id, if it is in the store.
@@ -303,10 +339,6 @@ fn root_name(chain: &Digest) -> String {
 
 fn image_name(id: &Digest) -> String {
     format!("images/{}.json", id.hex())
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 #[cfg(test)]

@@ -92,6 +92,21 @@ impl Directory {
         }
     }
 
+    /// A file that only serves as a lock; made if it is missing.
+    pub(crate) fn open_or_make(&self, name: &str) -> Result<File, StoreError> {
+        self.open_at(name, OFlags::RDWR | OFlags::CREATE)
+            .map_err(self.error("Opening", name))
+    }
+
+    /// Removes a file for good; says whether it was there.
+    pub(crate) fn remove(&self, name: &str) -> Result<bool, StoreError> {
+        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
+            Ok(()) => self.sync_parent(name).map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error("Removing", name)(errno)),
+        }
+    }
+
     /// Length of a file in bytes, if it is there.
     pub(crate) fn length(&self, name: &str) -> Result<Option<u64>, StoreError> {
         match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {

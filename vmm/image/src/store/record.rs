@@ -17,7 +17,9 @@ pub struct Image {
     pub path: std::path::PathBuf,
     /// Length of that file in bytes.
     pub bytes: u64,
-    /// The same within the store.
+    /// Its manifest, if its blobs are kept: it can be saved and pushed as it came.
+    pub manifest: Option<Digest>,
+    /// The path within the store.
     pub(super) root: String,
 }
 
@@ -28,6 +30,10 @@ pub(super) struct Record {
     pub(super) root: String,
     pub(super) root_bytes: u64,
     pub(super) execution: Execution,
+    /// When the image came into the store, in seconds since 1970.
+    pub(super) at: u64,
+    /// The manifest whose blobs are kept.
+    pub(super) manifest: Option<Digest>,
     /// What the layers were when they were converted; empty where the root was there already.
     pub(super) layers: Vec<RecordLayer>,
 }
@@ -60,17 +66,19 @@ impl Record {
             root: root.to_owned(),
             root_bytes: 0,
             execution: config.config.clone(),
+            at: super::names::now(),
+            manifest: None,
             layers: Vec::new(),
         }
     }
 
     pub(super) fn image(self, id: Digest, directory: &Directory) -> Image {
-        let path = directory.path(&self.root);
         Image {
             id,
             execution: self.execution,
-            path,
+            path: directory.path(&self.root),
             bytes: self.root_bytes,
+            manifest: self.manifest,
             root: self.root,
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::*;
 use super::image;
 use crate::testing::archive::Tar;
 use crate::testing::erofs::list;
