@@ -89,8 +89,8 @@ pub struct Io<'a> {
     queues: &'a mut [Queue],
     features: u64,
     notify: &'a dyn Notify,
-    pub(crate) queue_interrupt: bool,
-    pub(crate) config_changed: bool,
+    /// The driver has to hear of used chains.
+    pub(crate) used: bool,
 }
 
 impl<'a> Io<'a> {
@@ -106,8 +106,7 @@ impl<'a> Io<'a> {
             queues,
             features,
             notify,
-            queue_interrupt: false,
-            config_changed: false,
+            used: false,
         }
     }
 
@@ -116,19 +115,9 @@ impl<'a> Io<'a> {
         !self.queues.is_empty()
     }
 
-    /// Whether the driver took all of these feature bits.
-    pub fn has(&self, features: u64) -> bool {
-        self.features & features == features
-    }
-
     /// The guest's memory, for devices that are told addresses outside descriptors.
     pub fn memory(&self) -> Memory<'a> {
         Memory(self.memory)
-    }
-
-    /// The driver will be told that the configuration space changed.
-    pub fn config_changed(&mut self) {
-        self.config_changed = true;
     }
 
     /// The host side of the device is gone for good. Say it once.
@@ -152,7 +141,7 @@ impl<'a> Io<'a> {
         };
         let mut ring = state.open(queue, self.memory, self.features)?;
         let end = drain(&mut ring, &mut serve)?;
-        self.queue_interrupt |= ring.must_interrupt()?;
+        self.used |= ring.must_interrupt()?;
         if end == End::Share {
             self.notify.kick_again(queue);
         }

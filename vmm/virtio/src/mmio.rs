@@ -78,8 +78,6 @@ struct Registers {
     driver_features_sel: u32,
     driver_features: u64,
     queue_sel: u32,
-    /// Of the configuration space; the one field a reset leaves alone.
-    generation: u32,
 }
 
 impl<D: VirtioDevice> Mmio<D> {
@@ -118,28 +116,17 @@ impl<D: VirtioDevice> Mmio<D> {
         let features = inner.registers.driver_features;
         let mut io = Io::new(&self.memory, queues, features, &*self.notify);
         let result = step(&mut inner.device, &mut io);
-        let (used, mut changed) = (io.queue_interrupt, io.config_changed);
+        let mut raised = if io.used { USED } else { 0 };
         if let Err(error) = result
             && live
         {
             inner.registers.status |= NEEDS_RESET;
             inner.device.reset();
-            changed = true;
+            raised |= CONFIG;
             if !std::mem::replace(&mut inner.said_broken, true) {
                 self.notify.broken(&error);
             }
         }
-        if changed {
-            inner.registers.generation = inner.registers.generation.wrapping_add(1);
-        }
-        let raised = [
-            (used, USED),
-            (changed && inner.registers.status & DRIVER_OK != 0, CONFIG),
-        ];
-        let raised = raised
-            .iter()
-            .filter(|(yes, _)| *yes)
-            .fold(0, |all, (_, bit)| all | bit);
         if raised != 0 {
             // Still under the lock, so that nothing is raised after a reset.
             self.interrupt_status.fetch_or(raised, Ordering::SeqCst);
@@ -149,10 +136,7 @@ impl<D: VirtioDevice> Mmio<D> {
 
     fn reset(&self, inner: &mut Inner<D>) {
         inner.device.reset();
-        inner.registers = Registers {
-            generation: inner.registers.generation,
-            ..Registers::default()
-        };
+        inner.registers = Registers::default();
         for (queue, &size) in inner.queues.iter_mut().zip(D::QUEUES) {
             *queue = Queue::new(size);
         }
@@ -197,14 +181,15 @@ impl<D: VirtioDevice> Mmio<D> {
             register::VENDOR_ID => VENDOR,
             register::DEVICE_FEATURES => {
                 let features = inner.device.features() | TRANSPORT_FEATURES;
-                half(features, registers.device_features_sel)
+                register::half(features, registers.device_features_sel)
             }
             register::QUEUE_SIZE_MAX => D::QUEUES.get(selected).copied().unwrap_or(0).into(),
             register::QUEUE_READY => queue.is_some_and(|queue| queue.ready).into(),
             register::STATUS => registers.status,
             // There are no shared memory regions: a length of -1 says so.
             register::SHM_LEN_LOW..=register::SHM_BASE_HIGH => u32::MAX,
-            register::CONFIG_GENERATION => registers.generation,
+            // No device changes its configuration on its own.
+            register::CONFIG_GENERATION => 0,
             _ => 0,
         }
     }
@@ -221,7 +206,7 @@ impl<D: VirtioDevice> Mmio<D> {
             register::DRIVER_FEATURES_SEL => registers.driver_features_sel = value,
             register::DRIVER_FEATURES if registers.status == ACKNOWLEDGE | DRIVER => {
                 let half = registers.driver_features_sel;
-                set_half(&mut registers.driver_features, half, value);
+                register::set_half(&mut registers.driver_features, half, value);
             }
             register::QUEUE_SEL => registers.queue_sel = value,
             register::QUEUE_NOTIFY => {
@@ -259,31 +244,12 @@ fn set_queue(queue: &mut Queue, max: u16, offset: u64, value: u32) {
         register::QUEUE_SIZE if Queue::is_size(value, max) => {
             queue.size = u16::try_from(value).unwrap_or(max);
         }
-        register::QUEUE_DESC_LOW => set_half(&mut queue.table, 0, value),
-        register::QUEUE_DESC_HIGH => set_half(&mut queue.table, 1, value),
-        register::QUEUE_DRIVER_LOW => set_half(&mut queue.available, 0, value),
-        register::QUEUE_DRIVER_HIGH => set_half(&mut queue.available, 1, value),
-        register::QUEUE_DEVICE_LOW => set_half(&mut queue.used, 0, value),
-        register::QUEUE_DEVICE_HIGH => set_half(&mut queue.used, 1, value),
-        _ => (),
-    }
-}
-
-/// 32 bits of `value`: those from bit 0 for `half` 0, from bit 32 for 1; there are no others.
-fn half(value: u64, half: u32) -> u32 {
-    let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_le_bytes();
-    match half {
-        0 => u32::from_le_bytes([b0, b1, b2, b3]),
-        1 => u32::from_le_bytes([b4, b5, b6, b7]),
-        _ => 0,
-    }
-}
-
-fn set_half(target: &mut u64, half: u32, value: u32) {
-    let value = u64::from(value);
-    match half {
-        0 => *target = *target & !0xffff_ffff | value,
-        1 => *target = *target & 0xffff_ffff | value << 32,
+        register::QUEUE_DESC_LOW => register::set_half(&mut queue.table, 0, value),
+        register::QUEUE_DESC_HIGH => register::set_half(&mut queue.table, 1, value),
+        register::QUEUE_DRIVER_LOW => register::set_half(&mut queue.available, 0, value),
+        register::QUEUE_DRIVER_HIGH => register::set_half(&mut queue.available, 1, value),
+        register::QUEUE_DEVICE_LOW => register::set_half(&mut queue.used, 0, value),
+        register::QUEUE_DEVICE_HIGH => register::set_half(&mut queue.used, 1, value),
         _ => (),
     }
 }

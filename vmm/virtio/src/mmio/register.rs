@@ -1,4 +1,5 @@
-//! Offsets of the registers (virtio 1.2 §4.2.2, table 4.1). Refuses to know what they do.
+//! Offsets of the registers (virtio 1.2 §4.2.2, table 4.1), of which some are halves of 64-bit values. Refuses to know what they
+//! do.
 
 pub(super) const MAGIC_VALUE: u64 = 0x000;
 pub(super) const VERSION: u64 = 0x004;
@@ -26,3 +27,22 @@ pub(super) const SHM_LEN_LOW: u64 = 0x0b0;
 pub(super) const SHM_BASE_HIGH: u64 = 0x0bc;
 pub(super) const CONFIG_GENERATION: u64 = 0x0fc;
 pub(super) const CONFIG: u64 = 0x100;
+
+/// 32 bits of `value`: those from bit 0 for `half` 0, from bit 32 for 1; there are no others.
+pub(super) fn half(value: u64, half: u32) -> u32 {
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = value.to_le_bytes();
+    match half {
+        0 => u32::from_le_bytes([b0, b1, b2, b3]),
+        1 => u32::from_le_bytes([b4, b5, b6, b7]),
+        _ => 0,
+    }
+}
+
+pub(super) fn set_half(target: &mut u64, half: u32, value: u32) {
+    let value = u64::from(value);
+    match half {
+        0 => *target = *target & !0xffff_ffff | value,
+        1 => *target = *target & 0xffff_ffff | value << 32,
+        _ => (),
+    }
+}
