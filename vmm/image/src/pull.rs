@@ -85,9 +85,10 @@ impl Store {
         };
         let _adding = self.adding()?;
         let _share = self.share(&fetched.digest)?;
-        let image = self.fetch(&repository, &fetched, pull)?;
+        let mut image = self.fetch(&repository, &fetched, pull)?;
         self.put_blob(&fetched.bytes)?;
         self.keep(&image.id, &fetched.digest)?;
+        image.manifest = Some(fetched.digest);
         self.tag(reference, &image.id, Some(&fetched.top))?;
         let before = known.map(|known| (known.image, known.manifest));
         Ok(Pulled {

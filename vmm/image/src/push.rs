@@ -61,9 +61,7 @@ impl Store {
             name: shown(),
             missing: missing.to_owned(),
         };
-        let digest = known
-            .manifest
-            .ok_or_else(|| incomplete("its manifest"))?;
+        let digest = known.manifest.ok_or_else(|| incomplete("its manifest"))?;
         let bytes = self
             .read_blob(&digest)?
             .filter(|bytes| Digest::of(bytes) == digest)

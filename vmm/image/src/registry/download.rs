@@ -135,6 +135,16 @@ impl Downloads {
         })
     }
 
+    /// The failure that ended a transfer, if one did. Those that were only stopped because of it do not count.
+    #[must_use]
+    pub fn failure(&self) -> Option<DownloadError> {
+        self.queue.layers.iter().find_map(|layer| {
+            let state = layer.lock();
+            let failure = state.outcome.as_ref()?.as_ref().err()?;
+            (!matches!(**failure, RegistryError::Stopped)).then(|| DownloadError(failure.clone()))
+        })
+    }
+
     /// Waits until every layer is complete and verified.
     ///
     /// # Errors
@@ -145,7 +155,11 @@ impl Downloads {
             loop {
                 match &state.outcome {
                     Some(Ok(())) => break,
-                    Some(Err(failure)) => return Err(DownloadError(failure.clone())),
+                    Some(Err(failure)) => {
+                        let failure = DownloadError(failure.clone());
+                        drop(state);
+                        return Err(self.failure().unwrap_or(failure));
+                    }
                     None => {}
                 }
                 state = layer

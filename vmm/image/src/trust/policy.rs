@@ -137,6 +137,16 @@ impl Policy {
         self.path.is_some()
     }
 
+    /// Whether any part of it demands signatures.
+    #[must_use]
+    pub fn demands_signatures(&self) -> bool {
+        let scoped = self.transports.values().flat_map(BTreeMap::values);
+        scoped
+            .chain([&self.default])
+            .flatten()
+            .any(|requirement| matches!(requirement, Requirement::Signed(_)))
+    }
+
     pub(super) fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new("hull itself"))
     }

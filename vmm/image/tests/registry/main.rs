@@ -9,5 +9,6 @@ mod pull;
 mod push;
 mod refusals;
 mod skopeo;
+mod store;
 mod tls;
 mod trust;

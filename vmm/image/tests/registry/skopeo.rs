@@ -9,13 +9,13 @@ use image::{Digest, Platform, media_type};
 
 use crate::fixture::{Home, Image, Registry, noise, run};
 
-fn skopeo(arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn skopeo(arguments: &[&str]) -> Vec<u8> {
     let policy = "--insecure-policy";
     run(Command::new("skopeo").arg(policy).args(arguments))
 }
 
 /// An OCI layout with a real file system, made by umoci.
-fn layout(directory: &Path) -> String {
+pub(crate) fn layout(directory: &Path) -> String {
     let layout = directory.join("layout");
     let image = format!("{}:one", layout.display());
     let umoci = |arguments: &[&str]| run(Command::new("umoci").args(arguments));
@@ -26,14 +26,15 @@ fn layout(directory: &Path) -> String {
         fs::create_dir_all(tree.join("etc")).unwrap();
         fs::write(tree.join("etc/file"), text).unwrap();
         fs::write(tree.join(format!("data{number}")), noise(7, 200_000)).unwrap();
-        umoci(&[
-            "insert",
-            "--rootless",
-            "--image",
-            &image,
-            tree.to_str().unwrap(),
-            "/",
-        ]);
+        // (umoci's own `insert` leaves out the end of the tar.)
+        let tar = directory.join(format!("layer{number}.tar"));
+        run(Command::new("tar")
+            .args(["--sort=name", "--owner=0", "--group=0", "-cf"])
+            .arg(&tar)
+            .arg("-C")
+            .arg(&tree)
+            .arg("."));
+        umoci(&["raw", "add-layer", "--image", &image, tar.to_str().unwrap()]);
     }
     umoci(&[
         "config",
