@@ -45,7 +45,7 @@ pub(crate) struct Args {
     share_rw: Vec<PathBuf>,
 
     /// Ends the lab after so many seconds, with exit code 124
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", overrides_with = "timeout")]
     timeout: Option<u64>,
 
     /// Gives the command a terminal, as a shell has without being asked
@@ -58,17 +58,34 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// A lab for one command.
+    /// A lab for one command, which finds nothing on its standard input.
     pub(crate) fn new(command: Vec<OsString>) -> Self {
         let memory = "4G".to_owned();
+        let (icount, cpus, timeout, tty) = (false, None, None, false);
         Self {
-            icount: false,
-            cpus: None,
+            icount,
+            cpus,
             memory,
             share_rw: Vec::new(),
-            timeout: None,
-            tty: false,
+            timeout,
+            tty,
             command,
+        }
+    }
+
+    /// With so much memory.
+    pub(crate) fn memory(self, memory: &str) -> Self {
+        Self {
+            memory: memory.to_owned(),
+            ..self
+        }
+    }
+
+    /// For so many seconds at most.
+    pub(crate) fn timeout(self, seconds: u64) -> Self {
+        Self {
+            timeout: Some(seconds),
+            ..self
         }
     }
 }

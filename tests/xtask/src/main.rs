@@ -6,10 +6,13 @@
 mod apt;
 mod build;
 mod cpio;
+mod demo;
 mod kernel;
 mod lab;
+mod lint;
 mod progress;
 mod sys;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -27,6 +30,17 @@ struct Cli {
 /// The verbs, in the order in which a newcomer meets them. A verb is listed here when it does what it says.
 #[derive(Subcommand)]
 enum Verb {
+    /// Shows hull at work: installs and builds all it needs, then runs a container
+    ///
+    /// Makes an image out of Debian's busybox and runs it in a virtual machine: on this machine where its KVM boots Linux,
+    /// else in the lab. Says how long each step takes.
+    Demo(demo::Args),
+    /// Runs every test: lint, unit, machine, end to end and the lab's own
+    ///
+    /// The end-to-end tests run on this machine where its KVM boots Linux, else in the lab. Nothing is skipped.
+    Test(test::Args),
+    /// Checks format, lints, documentation and the files' shape
+    Lint(lint::Args),
     /// Builds hull, guest kernels and initramfs into target/hull
     ///
     /// The layout is that of an installed hull: bin/hull, lib/hull/{vmlinux,vmlinux-smp,initramfs}. Prints the program's
@@ -49,6 +63,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result: anyhow::Result<ExitCode> = match Cli::parse().verb {
+        Verb::Demo(args) => demo::run(&args),
+        Verb::Test(args) => test::run(&args),
+        Verb::Lint(args) => lint::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),
         Verb::Lab(args) => lab::run(args),

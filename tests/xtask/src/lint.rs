@@ -1,0 +1,93 @@
+//! `cargo xtask lint`: everything that can be said of the code without running it. Knows the rules that no compiler checks.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::cargo;
+use crate::{progress, workspace};
+
+/// What can be typed after `cargo xtask lint`.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// The most lines that a file may have; what is longer has two subjects.
+const LONGEST: usize = 400;
+/// Files that may be longer, each with its reason.
+const LONG: [(&str, &str); 0] = [];
+
+/// Checks everything.
+pub(crate) fn run(_: &Args) -> Result<ExitCode> {
+    check()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks everything; the first thing that is wrong is the error.
+pub(crate) fn check() -> Result<()> {
+    progress::step("Checking the format", || {
+        cargo(&["fmt", "--all", "--check"], &[])
+    })?;
+    progress::step("Checking files", files)?;
+    progress::step("Checking with clippy", || {
+        cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            &[],
+        )
+    })?;
+    progress::step("Checking the documentation", || {
+        let words = [
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ];
+        cargo(&words, &[("RUSTDOCFLAGS", "-D warnings")])
+    })
+}
+
+/// Every Rust file says what it is in its first line, and is of a size that can be read.
+fn files() -> Result<()> {
+    let root = workspace::root();
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--", "*.rs"])
+        .current_dir(&root)
+        .output();
+    let output = output.context("git does not run")?;
+    if !output.status.success() {
+        bail!(
+            "git ls-files failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let list = String::from_utf8(output.stdout).context("A file's name is not UTF-8")?;
+    let mut wrong = Vec::new();
+    for name in list.split('\0').filter(|name| !name.is_empty()) {
+        // A file that was removed but not yet committed.
+        let Ok(text) = std::fs::read_to_string(root.join(name)) else {
+            continue;
+        };
+        let lines = text.lines().count();
+        if lines > LONGEST && !LONG.iter().any(|(long, _)| *long == name) {
+            wrong.push(format!("{name} has {lines} lines; {LONGEST} are the most"));
+        }
+        let text = text.trim_start_matches("#!/");
+        if !text.starts_with("//!") && Path::new(name).file_name().is_some() {
+            wrong.push(format!(
+                "{name} does not say what it is (//!) in its first line"
+            ));
+        }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", wrong.join("\n"))
+    }
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask test`: everything that can be checked, from the format to containers in virtual machines. A list of steps in
+//! the order in which a failure is cheapest; each step fails loudly, and none is skipped.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{apt, build, demo, lab, lint, progress, workspace};
+
+/// What can be typed after `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only the end-to-end tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    end_to_end: Option<String>,
+}
+
+/// Runs every test, or the end-to-end tests asked for.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    apt::need(&[
+        ("/bin/busybox", "busybox-static"),
+        ("mmdebstrap", "mmdebstrap"),
+        ("fsck.erofs", "erofs-utils"),
+    ])?;
+    if let Some(filter) = &args.end_to_end {
+        return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
+    }
+    let start = Instant::now();
+    lint::check()?;
+    let kvm = Path::new("/dev/kvm").exists();
+    progress::step("Running the unit tests", || unit(kvm))?;
+    end_to_end(None)?;
+    progress::step("Testing the lab", lab_itself)?;
+    progress::note(&format!(
+        "Every test has passed, in {:.0} s.",
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tests beside the code, the fuzz corpora among them. Those of the machine need some KVM: where there is none, they
+/// only run in the lab.
+fn unit(kvm: bool) -> Result<()> {
+    let nextest = Command::new("cargo-nextest")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    let runner: &[&str] = if nextest.is_ok_and(|status| status.success()) {
+        &["nextest", "run", "--no-fail-fast"]
+    } else {
+        &["test"]
+    };
+    let mut words = [runner, &["--workspace"]].concat();
+    if !kvm {
+        progress::note("There is no /dev/kvm: hull's own unit tests run in the lab only.");
+        words.extend(["--exclude", "hull"]);
+    }
+    build::cargo(&words, &[])
+}
+
+/// Containers in virtual machines, and the machine's tests on a KVM that is real.
+fn end_to_end(filter: Option<&str>) -> Result<()> {
+    let hull = build::ensure()?;
+    progress::step("Making the small images", tests::fixture::make)?;
+    progress::step(
+        "Making an image of Debian with python3",
+        tests::fixture::make_python,
+    )?;
+    let suite = executable(&["--package", "tests", "--test", "end-to-end"])?;
+    let machine = executable(&["--package", "hull", "--bin", "hull"])?;
+    if demo::boots_linux(&hull)? {
+        progress::step("Running the end-to-end tests", || {
+            succeed(&mut suite_command(&suite, filter))
+        })?;
+        return Ok(());
+    }
+    progress::note(
+        "This machine's KVM boots no Linux (`hull doctor` says why): testing in the lab.",
+    );
+    progress::step("Running the end-to-end tests in the lab", || {
+        // One lab for all: first the machine's own tests, then the containers; those that look at all of the machine's
+        // processes come last and one by one.
+        let script = "
+            set -e
+            [ -n \"$2\" ] || \"$1\" --test-threads=2
+            shift
+            exec sh -c \"$2\" sh \"$1\" \"$3\"";
+        let mut command: Vec<OsString> =
+            ["sh", "-c", script, "sh"].iter().map(Into::into).collect();
+        command.push(machine.clone().into());
+        command.push(filter.unwrap_or_default().into());
+        command.push(SUITE.into());
+        command.push(suite.clone().into());
+        match lab::exit_code(lab::Args::new(command).memory("8G").timeout(45 * 60))? {
+            0 => Ok(()),
+            code => bail!("The tests in the lab failed (exit code {code})"),
+        }
+    })
+}
+
+/// Runs the end-to-end tests that match `$1` with the program `$2`: two at a time, and then alone those that look at
+/// everything that runs on the machine.
+const SUITE: &str =
+    "\"$2\" --test-threads=2 --skip alone_ $1 && exec \"$2\" --test-threads=1 alone_";
+
+fn suite_command(suite: &Path, filter: Option<&str>) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", SUITE, "sh", filter.unwrap_or_default()])
+        .arg(suite);
+    command
+}
+
+/// The lab's own promises, tested from outside.
+fn lab_itself() -> Result<()> {
+    let suite = executable(&["--package", "tests", "--test", "lab"])?;
+    succeed(
+        Command::new(suite)
+            .arg("--test-threads=2")
+            .env("XTASK", std::env::current_exe()?),
+    )
+}
+
+/// Builds a test program and returns where it is.
+fn executable(selection: &[&str]) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "test",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(selection);
+    let output = command
+        .current_dir(workspace::root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo does not run")?;
+    if !output.status.success() {
+        bail!("cargo test --no-run {} failed", selection.join(" "));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    });
+    executables
+        .next_back()
+        .with_context(|| format!("cargo test --no-run {} built nothing", selection.join(" ")))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{name} does not start"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("{name} failed ({status})")
+    }
+}
