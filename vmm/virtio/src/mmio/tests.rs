@@ -1,6 +1,6 @@
 //! Registers, interrupts and notifications, seen with the simplest device.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -194,4 +194,33 @@ fn an_interrupt_not_yet_acknowledged_is_raised_where_the_state_is_restored() {
     guest.slot.restore(&state).unwrap();
     assert_eq!(guest.told.interrupts.load(Ordering::SeqCst), 1);
     assert_eq!(guest.interrupt(), 1);
+}
+
+#[test]
+fn a_reset_may_come_while_another_thread_kicks() {
+    let mut guest = started();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let slot = guest.slot.clone();
+        scope.spawn(|| {
+            let slot = slot;
+            while !stop.load(Ordering::Relaxed) {
+                slot.kick(0);
+                slot.host_ready();
+                let _ = slot.save();
+            }
+        });
+        for _ in 0..200 {
+            guest.offer(0, &[], &[200]);
+            guest.write(0x70, 0);
+            assert_eq!((guest.read(0x70), guest.read(0x60)), (0, 0));
+            guest.start();
+            guest.offer(0, &[], &[200]);
+            while guest.take(0).is_none() {
+                guest.kick(0);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(!guest.is_broken());
 }
