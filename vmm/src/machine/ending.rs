@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::report::End;
+use super::report::{Counts, End};
 
 /// What is known of the end so far.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ struct State {
     end: Option<End>,
     /// vCPU threads inside their loop.
     running: usize,
+    /// What happened on those that left.
+    counts: Counts,
     remarks: Vec<String>,
 }
 
@@ -68,15 +70,31 @@ impl Ending {
         self.state().remarks.clone()
     }
 
+    /// vCPUs will tell their counts anew.
+    pub(crate) fn begin(&self) {
+        self.state().counts = Counts::default();
+    }
+
     /// A vCPU thread begins.
     pub(crate) fn enter(&self) {
         self.state().running += 1;
     }
 
-    /// A vCPU thread is out of its guest and will not enter again.
-    pub(crate) fn leave(&self) {
-        self.state().running -= 1;
+    /// A vCPU thread is out of its guest and will not enter again. `counts` is what has happened on its vCPU ever.
+    pub(crate) fn leave(&self, counts: &Counts) {
+        let mut state = self.state();
+        state.running -= 1;
+        state.counts.port += counts.port;
+        state.counts.mmio += counts.mmio;
+        state.counts.interrupted += counts.interrupted;
+        state.counts.other += counts.other;
+        drop(state);
         self.left.notify_all();
+    }
+
+    /// What has happened on all vCPUs that left.
+    pub(crate) fn counts(&self) -> Counts {
+        self.state().counts.clone()
     }
 
     /// Waits until all vCPU threads have left, at most so long.

@@ -29,7 +29,7 @@ pub(crate) struct Running {
 }
 
 struct Runner {
-    thread: JoinHandle<(Vcpu, Stop)>,
+    thread: JoinHandle<Vcpu>,
     switch: Arc<ExitSwitch>,
 }
 
@@ -48,6 +48,7 @@ impl Running {
             "Watching devices",
             Reactor::new(devices, ending, control, console),
         )?;
+        ending.begin();
         let mut threads = Vec::with_capacity(vcpus.len());
         for vcpu in vcpus {
             threads.push(step(
@@ -79,7 +80,6 @@ impl Running {
             .threads
             .into_iter()
             .filter_map(|runner| runner.thread.join().ok())
-            .map(|(vcpu, _)| vcpu)
             .collect();
         vcpus.sort_by_key(Vcpu::index);
         Ok(Paused {
@@ -90,30 +90,20 @@ impl Running {
     }
 
     /// All processors out of the guest for good; what happened on them. Those that are stuck are left behind: the process
-    /// is about to end.
-    pub(super) fn finish(&mut self, ending: &Ending) -> Counts {
-        let mut sum = Counts {
+    /// is about to end. Nobody waits for the threads themselves to be gone.
+    pub(super) fn finish(&self, ending: &Ending) -> Counts {
+        self.stop(ending);
+        Counts {
             kicks: self.reactor.kicks,
-            ..Counts::default()
-        };
-        let stopped = self.stop(ending);
-        for runner in self
-            .threads
-            .drain(..)
-            .filter(|runner| stopped || runner.thread.is_finished())
-        {
-            if let Ok((vcpu, _)) = runner.thread.join() {
-                sum.port += vcpu.counts.port;
-                sum.mmio += vcpu.counts.mmio;
-                sum.interrupted += vcpu.counts.interrupted;
-                sum.other += vcpu.counts.other;
-            }
+            ..ending.counts()
         }
-        sum
     }
 
     /// Makes every thread leave its loop.
     fn stop(&self, ending: &Ending) -> bool {
+        if ending.all_left(Duration::ZERO) {
+            return true;
+        }
         for _ in 0..ATTEMPTS {
             for runner in &self.threads {
                 runner.switch.set(true);
@@ -139,16 +129,15 @@ impl Runner {
             .spawn({
                 let ending = ending.clone();
                 move || {
-                    let stop = vcpu.run(&bus);
-                    if let Stop::End(end) = &stop {
-                        ending.declare(end.clone());
+                    if let Stop::End(end) = vcpu.run(&bus) {
+                        ending.declare(end);
                     }
-                    ending.leave();
-                    (vcpu, stop)
+                    ending.leave(&vcpu.counts);
+                    vcpu
                 }
             });
         if thread.is_err() {
-            ending.leave();
+            ending.leave(&Counts::default());
         }
         Ok(Self {
             thread: thread?,
