@@ -1,0 +1,229 @@
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::thread::{self, JoinHandle};
+
+use protocol::{Attach, Failure, ProcessId, VERSION, encode};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::*;
+use crate::machine::report::{Counts, Report, Timings};
+use crate::vmm::send_report;
+
+/// The guest's side of a run, with a VMM that only passes connections on.
+struct Guest {
+    channel: OwnedFd,
+    report: OwnedFd,
+}
+
+impl Guest {
+    fn connect(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [theirs.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let port = AGENT_PORT.to_le_bytes();
+        let _ = sendmsg(&self.channel, &[IoSlice::new(&port)], &mut ancillary, SendFlags::NOSIGNAL);
+        ours
+    }
+
+    fn open(&self, opening: Opening) -> UnixStream {
+        let mut stream = self.connect();
+        stream.write_all(&encode(&opening).unwrap()).unwrap();
+        stream
+    }
+
+    fn hello(&self) -> UnixStream {
+        self.open(Opening::Hello(Hello { version: VERSION, tsc_at_start: 1 }))
+    }
+}
+
+fn process() -> Process {
+    Process {
+        id: ProcessId(1),
+        argv: vec!["true".into()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        user: "".into(),
+        stdin: false,
+    }
+}
+
+/// Runs the agent against a guest that behaves as told.
+fn run<T: Send + 'static>(
+    guest: impl FnOnce(Guest) -> T + Send + 'static,
+) -> (Result<Outcome, AgentError>, JoinHandle<T>) {
+    let child = Command::new("true").spawn().unwrap();
+    let (mut vmm, report, channel) = Vmm::of_test(child);
+    let guest = thread::spawn(move || guest(Guest { channel, report }));
+    let task = Task { container: Container::default(), process: process() };
+    let outcome = Agent::new(&mut vmm, task, Signals::catch().unwrap()).run();
+    (outcome, guest)
+}
+
+fn send(control: &mut UnixStream, message: &FromGuest) {
+    control.write_all(&encode(message).unwrap()).unwrap();
+}
+
+fn exited(code: u8) -> FromGuest {
+    FromGuest::Exited { process: ProcessId(1), status: Status::Code(code), tsc: 3 }
+}
+
+#[test]
+fn a_run_gives_the_status_and_the_process_it_was_asked_for() {
+    let (outcome, guest) = run(|guest| {
+        let mut control = guest.hello();
+        let asked = protocol::read::<FromHost>(&mut control).unwrap();
+        let stdout = guest.open(Opening::Attach(Attach { process: ProcessId(1), stream: Stream::Stdout }));
+        send(&mut control, &FromGuest::Started { process: ProcessId(1), tsc: 2 });
+        drop(stdout);
+        send(&mut control, &exited(7));
+        // The host closes first.
+        assert_eq!(control.read(&mut [0]).unwrap(), 0);
+        asked
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.status, Status::Code(7));
+    assert_eq!(outcome.ticks, [1, 2, 3]);
+    let container = Container::default();
+    let asked = guest.join().unwrap();
+    assert_eq!(asked, Some(FromHost::Run { container, process: process() }));
+}
+
+#[test]
+fn a_process_that_never_ran_is_told_apart_from_one_that_ended() {
+    let (outcome, _) = run(|guest| {
+        let mut control = guest.hello();
+        send(
+            &mut control,
+            &FromGuest::Failed { process: ProcessId(1), failure: Failure::NotFound, message: "nope".into() },
+        );
+        (guest, control)
+    });
+    match outcome {
+        Err(AgentError::Failed(message, Failure::NotFound)) => assert_eq!(message, "nope"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_stream_left_open_after_the_exit_is_given_up() {
+    let (outcome, _) = run(|guest| {
+        let mut control = guest.hello();
+        let stdout = guest.open(Opening::Attach(Attach { process: ProcessId(1), stream: Stream::Stdout }));
+        send(&mut control, &exited(0));
+        thread::sleep(Duration::from_millis(1));
+        (guest, control, stdout)
+    });
+    assert_eq!(outcome.unwrap().status, Status::Code(0));
+}
+
+#[test]
+fn silence_ends() {
+    let (outcome, _) = run(|guest| {
+        thread::sleep(BOOT_LIMIT * 2);
+        guest
+    });
+    assert!(matches!(outcome, Err(AgentError::Silent)), "{outcome:?}");
+    // Half an opening is silence too.
+    let (outcome, _) = run(|guest| {
+        let mut half = guest.connect();
+        half.write_all(&[9, 0, 0]).unwrap();
+        thread::sleep(BOOT_LIMIT * 2);
+        (guest, half)
+    });
+    assert!(matches!(outcome, Err(AgentError::Silent)), "{outcome:?}");
+}
+
+#[test]
+fn a_closed_control_connection_ends_in_time_though_the_guest_goes_on() {
+    let (outcome, _) = run(|guest| {
+        let mut control = guest.hello();
+        protocol::read::<FromHost>(&mut control).unwrap();
+        drop(control);
+        thread::sleep(DRAIN_LIMIT * 5);
+        guest
+    });
+    assert!(matches!(outcome, Err(AgentError::Protocol(_))), "{outcome:?}");
+}
+
+#[test]
+fn lies_end_the_run() {
+    let lies: [fn(&Guest) -> Vec<UnixStream>; 6] = [
+        |guest| vec![guest.hello(), guest.hello()],
+        |guest| {
+            let process = ProcessId(2);
+            let stream = Stream::Stdout;
+            vec![guest.open(Opening::Attach(Attach { process, stream }))]
+        },
+        |guest| {
+            let attach = Attach { process: ProcessId(1), stream: Stream::Stderr };
+            vec![guest.open(Opening::Attach(attach)), guest.open(Opening::Attach(attach))]
+        },
+        |guest| {
+            let attach = Attach { process: ProcessId(1), stream: Stream::Stdin };
+            vec![guest.open(Opening::Attach(attach))]
+        },
+        |guest| {
+            let mut control = guest.hello();
+            control.write_all(&u32::MAX.to_le_bytes()).unwrap();
+            vec![control]
+        },
+        |guest| {
+            let mut control = guest.hello();
+            let started = FromGuest::Started { process: ProcessId(9), tsc: 0 };
+            send(&mut control, &started);
+            vec![control]
+        },
+    ];
+    for (index, lie) in lies.into_iter().enumerate() {
+        let (outcome, _) = run(move |guest| {
+            let streams = lie(&guest);
+            thread::sleep(DRAIN_LIMIT * 2);
+            (guest, streams)
+        });
+        let told = matches!(outcome, Err(AgentError::Protocol(_) | AgentError::Frame(_)));
+        assert!(told, "lie {index}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_flood_of_connections_is_dropped_and_the_run_goes_on() {
+    let (outcome, _) = run(|guest| {
+        let kept: Vec<UnixStream> = (0..MOST_PENDING * 4).map(|_| guest.connect()).collect();
+        drop(kept);
+        let mut control = guest.hello();
+        send(&mut control, &exited(3));
+        (guest, control)
+    });
+    assert_eq!(outcome.unwrap().status, Status::Code(3));
+}
+
+#[test]
+fn the_vmms_last_word_is_told() {
+    let (outcome, _) = run(|guest| {
+        let message = "Attempted to kill init!".into();
+        let report =
+            Report { end: End::Panic { message }, counts: Counts::default(), timings: Timings::default() };
+        send_report(&guest.report, &report).unwrap();
+    });
+    let error = outcome.unwrap_err().to_string();
+    assert_eq!(error, "The guest's kernel panicked: Attempted to kill init!");
+}
+
+#[test]
+fn a_vmm_that_dies_without_a_word_is_noticed() {
+    let (outcome, _) = run(drop);
+    assert!(matches!(outcome, Err(AgentError::Died(_))), "{outcome:?}");
+}
+
+#[test]
+fn an_exit_said_before_the_vmms_end_counts() {
+    let (outcome, _) = run(|guest| {
+        let mut control = guest.hello();
+        send(&mut control, &exited(5));
+    });
+    assert_eq!(outcome.unwrap().status, Status::Code(5));
+}

@@ -1,0 +1,80 @@
+//! The command line: what was typed. One file for each verb: its arguments and
+//! one function. What is meant by the arguments is `plan`'s business.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::failure::{Failure, LAUNCHER};
+
+mod completion;
+mod doctor;
+mod man;
+mod run;
+mod size;
+mod version;
+
+pub(crate) use run::Args as RunArgs;
+pub(crate) use size::Size;
+
+/// Runs containers, each in a virtual machine of its own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hull",
+    version,
+    disable_version_flag = true,
+    infer_long_args = false,
+    after_help = "Exit codes of `hull run`: the command's own (0 to 255), 128 + N when signal N ended it,\n\
+                  125 when hull failed, 126 when the command cannot be executed, 127 when it is not found."
+)]
+struct Cli {
+    /// Directory of the image store [default: /var/lib/hull for root,
+    /// $XDG_DATA_HOME/hull for others]
+    #[arg(long, global = true, value_name = "DIR", env = "HULL_ROOT")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command in a new container
+    Run(Box<run::Args>),
+    /// Say whether this host can run hull, and what to do if not
+    Doctor(doctor::Args),
+    /// Print the version of hull and of what it runs with
+    Version,
+    /// Print the completion script for a shell
+    Completion(completion::Args),
+    /// Write the manual pages into a directory
+    Man(man::Args),
+}
+
+/// Parses the command line and runs the verb.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { LAUNCHER } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.verb {
+        Verb::Run(args) => run::run(&args, cli.root),
+        Verb::Doctor(args) => doctor::run(args, cli.root),
+        Verb::Version => version::run(),
+        Verb::Completion(args) => completion::run(args, &mut Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,33 @@
+use super::*;
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn sizes_are_read_as_docker_reads_them() {
+    for (text, bytes) in [
+        ("0", 0),
+        ("1048576", 1 << 20),
+        ("512m", 512 << 20),
+        ("512M", 512 << 20),
+        ("64MiB", 64 << 20),
+        ("1.5g", 3 << 29),
+        ("2 gb", 2 << 30),
+        ("7b", 7),
+    ] {
+        assert_eq!(text.parse::<Size>().unwrap(), Size(bytes), "{text}");
+    }
+    for text in ["", "m", "-1m", "1x", "1.m", ".5m", "1.2.3m", "99999999999t", "1e3", "١m"] {
+        assert!(text.parse::<Size>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn flags_after_the_image_belong_to_the_command() {
+    let cli = Cli::try_parse_from(["hull", "run", "-i", "oci:x", "ls", "-la", "--rm", "--", "-e"]).unwrap();
+    let Verb::Run(args) = cli.verb else { panic!("not run") };
+    assert!(args.interactive && !args.rm && args.env.is_empty());
+    assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
+}

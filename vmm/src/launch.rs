@@ -1,0 +1,145 @@
+//! Starts a VMM process and holds the two sockets that lead to it: the channel
+//! of vsock connections and the one for start and report. It knows no agent.
+
+use std::fs::OpenOptions;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
+    socketpair,
+};
+
+use crate::config::VmConfig;
+use crate::library::Opened;
+use crate::machine::report::Report;
+use crate::vmm::{DiskFile, Start, StartError, receive_report};
+
+/// The device that runs guests.
+pub(crate) const KVM: &str = "/dev/kvm";
+
+/// Why there is no VMM process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("Cannot open {KVM}")]
+    Kvm(#[source] io::Error),
+    #[error("Cannot make a socket pair")]
+    Socket(#[source] Errno),
+    #[error("Cannot start the VMM process")]
+    Spawn(#[source] io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A VMM process that boots its guest. Dropping it ends the guest, for the VMM
+/// ends when its sockets close.
+#[derive(Debug)]
+pub(crate) struct Vmm {
+    process: Child,
+    report: OwnedFd,
+    channel: OwnedFd,
+}
+
+/// Opens `/dev/kvm` as a VMM needs it.
+pub(crate) fn open_kvm() -> Result<OwnedFd, LaunchError> {
+    let file = OpenOptions::new().read(true).write(true).open(KVM);
+    Ok(file.map_err(LaunchError::Kvm)?.into())
+}
+
+impl Vmm {
+    /// Starts this program again as a VMM and hands it all it will ever have.
+    pub(crate) fn start(
+        config: VmConfig,
+        kernel: Opened,
+        initramfs: Opened,
+        disks: Vec<DiskFile>,
+    ) -> Result<Self, LaunchError> {
+        let kvm = open_kvm()?;
+        let (report, report_end) = pair()?;
+        let (channel, channel_end) = pair()?;
+        let start = Start {
+            config,
+            kvm,
+            kernel: kernel.file.into(),
+            initramfs: initramfs.file.into(),
+            channel: channel_end,
+            disks,
+        };
+        start.send(&report)?;
+        // A process group of its own: Ctrl-C at the terminal is for the workload.
+        let process = Command::new("/proc/self/exe")
+            .arg0("hull")
+            .arg("vmm")
+            .env_clear()
+            .stdin(report_end)
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(LaunchError::Spawn)?;
+        Ok(Self { process, report, channel })
+    }
+
+    /// A VMM of a test's own making: `process` and the VMM's ends of report and channel.
+    #[cfg(test)]
+    pub(crate) fn of_test(process: Child) -> (Self, OwnedFd, OwnedFd) {
+        let (report, report_end) = pair().unwrap();
+        let (channel, channel_end) = pair().unwrap();
+        let vmm = Self { process, report, channel };
+        (vmm, report_end, channel_end)
+    }
+
+    /// Readable when the VMM has said its last word or died.
+    pub(crate) fn report_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+
+    /// Readable when the guest has opened a connection.
+    pub(crate) fn channel_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// The VMM's last word; an exit status when it died without one.
+    pub(crate) fn report(&mut self) -> Result<Report, Died> {
+        receive_report(&self.report).map_err(|_| {
+            // Its sockets are closed, so it is past its last instruction, or will be once killed.
+            let _ = self.process.kill();
+            Died(self.process.wait().ok())
+        })
+    }
+
+    /// The next connection that the guest opened and the port it asked for;
+    /// `None` when the channel is closed.
+    pub(crate) fn accept(&self) -> Result<Option<(u32, UnixStream)>, Errno> {
+        let mut port = [0; 4];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let message = recvmsg(
+            &self.channel,
+            &mut [IoSliceMut::new(&mut port)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+        )?;
+        let stream = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        Ok(match stream {
+            Some(stream) if message.bytes == port.len() => Some((u32::from_le_bytes(port), stream.into())),
+            _ => None,
+        })
+    }
+}
+
+/// A VMM process that ended without a report.
+#[derive(Debug)]
+pub(crate) struct Died(pub(crate) Option<ExitStatus>);
+
+fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(LaunchError::Socket)
+}

@@ -1,0 +1,220 @@
+//! What is meant by the arguments of `run` and the image's configuration: the
+//! shape of the virtual machine and the process in it. Does nothing itself.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use image::Execution;
+use protocol::{Bytes, Container, Process, ProcessId};
+
+use crate::agent::Task;
+use crate::cli::{RunArgs, Size};
+use crate::config::{ConfigError, Cpus, Memory, VmConfig};
+
+/// The first process of a container.
+const WORKLOAD: ProcessId = ProcessId(1);
+/// Linux's HOST_NAME_MAX.
+const LONGEST_HOSTNAME: usize = 64;
+/// An environment file larger than Linux's argument space cannot be meant.
+const LARGEST_ENV_FILE: u64 = 2 << 20;
+
+/// Why the arguments and the image make no run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0:?} is not a number of processors")]
+    Cpus(String),
+    #[error("Virtual processors are whole: {0} cannot be given")]
+    Fraction(String),
+    #[error("No command: the image names none, and none was given")]
+    NoCommand,
+    #[error("{} is not a variable: its name is empty or has blanks in it", .0.display())]
+    Variable(OsString),
+    #[error("Cannot read the environment file {}", .0.display())]
+    EnvFile(PathBuf, #[source] io::Error),
+    #[error("{} line {line}: {problem}", .path.display())]
+    EnvLine { path: PathBuf, line: usize, problem: &'static str },
+    #[error("{0:?} is not a host name: 1 to 64 letters, digits, dots and hyphens")]
+    Hostname(String),
+    #[error("The working directory {} is not absolute", .0.display())]
+    Workdir(OsString),
+    #[error("Cannot draw a random id")]
+    Random(#[source] rustix::io::Errno),
+}
+
+/// Merges what was typed with what the image says, as docker does.
+pub(crate) fn plan(args: &RunArgs, image: &Execution) -> Result<Task, PlanError> {
+    let hostname = match &args.hostname {
+        Some(name) => checked_hostname(name)?,
+        None => random_id()?,
+    };
+    Ok(Task {
+        container: Container {
+            hosts: Some(hosts(&hostname).into()),
+            // Without a network device there is nobody to ask.
+            resolv_conf: Some("# This container has no network.\n".into()),
+            hostname: hostname.into(),
+        },
+        process: process(args, image)?,
+    })
+}
+
+/// The virtual machine's shape; needs no image, so that it is refused before one is fetched.
+pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
+    Ok(VmConfig { memory: memory(args.memory)?, cpus: cpus(&args.cpus)?, kernel_log: args.kernel_log })
+}
+
+fn memory(Size(bytes): Size) -> Result<Memory, ConfigError> {
+    Memory::mib(bytes.div_ceil(1 << 20))
+}
+
+fn cpus(text: &str) -> Result<Cpus, PlanError> {
+    match text.parse::<u64>() {
+        Ok(count) => Ok(Cpus::new(count)?),
+        Err(_) if text.parse::<f64>().is_ok_and(|n| n > 0.0 && n < 1e6) => {
+            Err(PlanError::Fraction(text.to_owned()))
+        }
+        Err(_) => Err(PlanError::Cpus(text.to_owned())),
+    }
+}
+
+fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
+    let given = args.command.iter().map(|word| Bytes::from(word.as_os_str()));
+    let argv: Vec<Bytes> = match &args.entrypoint {
+        // docker: an entrypoint of one's own drops the image's CMD; an empty one drops only the entrypoint.
+        Some(entrypoint) if !entrypoint.is_empty() => {
+            std::iter::once(Bytes::from(entrypoint.as_os_str())).chain(given).collect()
+        }
+        replaced => {
+            let entrypoint = image.entrypoint.iter().filter(|_| replaced.is_none());
+            let entrypoint = entrypoint.map(|word| Bytes::from(word.as_str()));
+            if args.command.is_empty() && replaced.is_none() {
+                let command = image.cmd.iter().map(|word| Bytes::from(word.as_str()));
+                entrypoint.chain(command).collect()
+            } else {
+                entrypoint.chain(given).collect()
+            }
+        }
+    };
+    if argv.first().is_none_or(|program| program.is_empty()) {
+        return Err(PlanError::NoCommand);
+    }
+    let cwd = match &args.workdir {
+        Some(directory) if !directory.as_bytes().starts_with(b"/") => {
+            return Err(PlanError::Workdir(directory.clone()));
+        }
+        Some(directory) => directory.as_os_str().into(),
+        None => Bytes::from(image.working_dir.as_str()),
+    };
+    Ok(Process {
+        id: WORKLOAD,
+        argv,
+        env: environment(args, image)?,
+        cwd,
+        user: args.user.as_deref().unwrap_or(&image.user).into(),
+        stdin: args.interactive,
+    })
+}
+
+/// The image's variables, then those of the files, then those of the flags; a later one wins.
+fn environment(args: &RunArgs, image: &Execution) -> Result<Vec<Bytes>, PlanError> {
+    let mut variables: Vec<Vec<u8>> = image.env.iter().map(|v| v.clone().into_bytes()).collect();
+    for path in &args.env_file {
+        for variable in env_file(path)? {
+            set(&mut variables, variable);
+        }
+    }
+    for typed in &args.env {
+        let name = typed.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
+            return Err(PlanError::Variable(typed.clone()));
+        }
+        if let Some(variable) = inherited(typed.as_bytes()) {
+            set(&mut variables, variable);
+        }
+    }
+    Ok(variables.into_iter().map(Bytes).collect())
+}
+
+/// `NAME=VALUE` as it stands; a bare `NAME` with hull's own value, or nothing when hull has none.
+fn inherited(typed: &[u8]) -> Option<Vec<u8>> {
+    if typed.contains(&b'=') {
+        return Some(typed.to_vec());
+    }
+    let value = env::var_os(OsStr::from_bytes(typed))?;
+    Some([typed, b"=", value.as_bytes()].concat())
+}
+
+fn set(variables: &mut Vec<Vec<u8>>, variable: Vec<u8>) {
+    let name = |v: &[u8]| v.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+    match variables.iter_mut().find(|old| name(old) == name(&variable)) {
+        Some(old) => *old = variable,
+        None => variables.push(variable),
+    }
+}
+
+/// docker's format: one variable a line, `#` starts a comment line, blank lines do not count.
+fn env_file(path: &Path) -> Result<Vec<Vec<u8>>, PlanError> {
+    let failed = |error| PlanError::EnvFile(path.to_owned(), error);
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    io::Read::read_to_end(&mut io::Read::take(file, LARGEST_ENV_FILE), &mut bytes).map_err(failed)?;
+    let mut variables = Vec::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let problem = |problem| PlanError::EnvLine { path: path.to_owned(), line: index + 1, problem };
+        let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if name.is_empty() {
+            return Err(problem("no variable name before the equals sign"));
+        }
+        if name.iter().any(u8::is_ascii_whitespace) {
+            return Err(problem("the variable's name has blanks in it"));
+        }
+        if line.contains(&0) {
+            return Err(problem("a NUL byte cannot be part of a variable"));
+        }
+        variables.extend(inherited(line));
+    }
+    Ok(variables)
+}
+
+fn checked_hostname(name: &str) -> Result<String, PlanError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+    let fits = (1..=LONGEST_HOSTNAME).contains(&name.len());
+    if fits && name.chars().all(allowed) && !name.starts_with(['-', '.']) {
+        Ok(name.to_owned())
+    } else {
+        Err(PlanError::Hostname(name.to_owned()))
+    }
+}
+
+/// Twelve hexadecimal digits, what docker shows of a container's id.
+fn random_id() -> Result<String, PlanError> {
+    let mut bytes = [0_u8; 6];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
+        .map_err(PlanError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn hosts(hostname: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n\
+         127.0.1.1\t{hostname}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Typed {
+    #[command(flatten)]
+    args: RunArgs,
+}
+
+fn typed(words: &[&str]) -> RunArgs {
+    Typed::try_parse_from([&["run"], words].concat()).unwrap().args
+}
+
+fn image() -> Execution {
+    Execution {
+        entrypoint: vec!["/entry".into(), "-x".into()],
+        cmd: vec!["default".into()],
+        env: vec!["PATH=/bin".into(), "A=image".into()],
+        working_dir: "/srv".into(),
+        user: "www".into(),
+        ..Execution::default()
+    }
+}
+
+fn argv(words: &[&str]) -> Result<Vec<String>, PlanError> {
+    let process = process(&typed(words), &image())?;
+    Ok(process.argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
+#[test]
+fn command_and_entrypoint_combine_as_docker_combines_them() {
+    assert_eq!(argv(&["i"]).unwrap(), ["/entry", "-x", "default"]);
+    assert_eq!(argv(&["i", "ls", "-l"]).unwrap(), ["/entry", "-x", "ls", "-l"]);
+    assert_eq!(argv(&["--entrypoint", "sh", "i"]).unwrap(), ["sh"]);
+    assert_eq!(argv(&["--entrypoint", "sh", "i", "-c", "x"]).unwrap(), ["sh", "-c", "x"]);
+    assert_eq!(argv(&["--entrypoint", "", "i", "ls"]).unwrap(), ["ls"]);
+    assert!(matches!(argv(&["--entrypoint", "", "i"]), Err(PlanError::NoCommand)));
+    assert!(matches!(argv(&["--entrypoint", "", "i", ""]), Err(PlanError::NoCommand)));
+}
+
+#[test]
+fn the_image_says_user_and_directory_unless_the_user_does() {
+    let process = process(&typed(&["i"]), &image()).unwrap();
+    assert_eq!((process.user, process.cwd), ("www".into(), "/srv".into()));
+    let process = super::process(&typed(&["-u", "1:2", "-w", "/x", "i"]), &image()).unwrap();
+    assert_eq!((process.user, process.cwd), ("1:2".into(), "/x".into()));
+    let relative = super::process(&typed(&["-w", "x", "i"]), &image());
+    assert!(matches!(relative, Err(PlanError::Workdir(_))));
+}
+
+fn variables(words: &[&str]) -> Result<Vec<String>, PlanError> {
+    let variables = environment(&typed(words), &image())?;
+    Ok(variables.iter().map(|v| String::from_utf8_lossy(v).into_owned()).collect())
+}
+
+#[test]
+fn a_later_variable_wins_and_keeps_the_place() {
+    let set = variables(&["-e", "A=1", "-e", "B=", "-e", "A=2=3", "-e", "NOT_SET_ANYWHERE", "i"]);
+    assert_eq!(set.unwrap(), ["PATH=/bin", "A=2=3", "B="]);
+    for bad in ["", "=x", "A B=1"] {
+        assert!(matches!(variables(&["-e", bad, "i"]), Err(PlanError::Variable(_))), "{bad}");
+    }
+}
+
+fn own_path() -> String {
+    format!("PATH={}", env::var("PATH").unwrap())
+}
+
+#[test]
+fn a_bare_variable_takes_hulls_own_value() {
+    let set = variables(&["-e", "PATH", "i"]).unwrap();
+    assert_eq!(set, [own_path().as_str(), "A=image"]);
+}
+
+#[test]
+fn env_files_are_read_as_docker_reads_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("env");
+    let name = file.to_str().unwrap();
+    fs::write(&file, "# comment\n\n  A=from file  \r\nQ=\"quoted\"\nPATH\nNOT_SET\n").unwrap();
+    let set = variables(&["--env-file", name, "-e", "Q=flag", "i"]).unwrap();
+    assert_eq!(set, [own_path().as_str(), "A=from file  ", "Q=flag"]);
+    for (text, line) in [("A=1\n=2", 2), ("A B=1", 1), ("A=\0", 1)] {
+        fs::write(&file, text).unwrap();
+        match variables(&["--env-file", name, "i"]) {
+            Err(PlanError::EnvLine { line: at, .. }) => assert_eq!(at, line),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(variables(&["--env-file", "/nowhere", "i"]), Err(PlanError::EnvFile(..))));
+}
+
+#[test]
+fn shapes_out_of_bounds_are_refused() {
+    assert_eq!(shape(&typed(&["i"])).unwrap(), VmConfig::default());
+    assert_eq!(shape(&typed(&["--cpus", "16", "i"])).unwrap().cpus.count(), 16);
+    assert!(matches!(shape(&typed(&["--cpus", "1.5", "i"])), Err(PlanError::Fraction(_))));
+    assert!(matches!(shape(&typed(&["--cpus", "many", "i"])), Err(PlanError::Cpus(_))));
+    for words in [["--cpus", "0", "i"], ["--cpus", "17", "i"], ["-m", "1m", "i"], ["-m", "2000g", "i"]] {
+        assert!(matches!(shape(&typed(&words)), Err(PlanError::Config(_))), "{words:?}");
+    }
+}
+
+#[test]
+fn host_names_are_checked_or_drawn() {
+    for good in ["web", "web-1.example.org", &"x".repeat(64)] {
+        assert!(checked_hostname(good).is_ok(), "{good}");
+    }
+    for bad in ["", "-x", "a b", "a\n", "ü", &"x".repeat(65)] {
+        assert!(checked_hostname(bad).is_err(), "{bad}");
+    }
+    let (a, b) = (random_id().unwrap(), random_id().unwrap());
+    assert!(a != b && a.len() == 12 && a.chars().all(|c| c.is_ascii_hexdigit()));
+}
