@@ -1,5 +1,7 @@
 //! The environment a process gets: what it was given, and what docker adds. Knows no system call.
 
+use alloc::vec::Vec;
+
 /// Docker's PATH for an image that says none.
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -1,6 +1,6 @@
 //! Names and words for system errors. A static program has no business loading message catalogues for this.
 
-use std::fmt;
+use core::fmt;
 
 use rustix::io::Errno;
 
@@ -14,7 +14,7 @@ impl From<Errno> for SystemError {
     }
 }
 
-impl std::error::Error for SystemError {}
+impl core::error::Error for SystemError {}
 
 impl fmt::Display for SystemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! Why a process never ran, as the host is told. Knows no cause but by its type.
 
-use std::fmt;
+use alloc::string::{String, ToString};
+use core::fmt;
 
 use protocol::Failure;
 use thiserror::Error;
@@ -82,7 +83,7 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl core::error::Error for StartError {}
 
 impl From<SetupError> for StartError {
     fn from(error: SetupError) -> Self {

@@ -4,8 +4,9 @@
 //! `/tmp` and `/run` are file systems of their own in memory where the image leaves them empty; where it does not, its
 //! content stays visible (and is in memory all the same once written, through the overlay).
 
-use std::ffi::CStr;
-use std::mem::MaybeUninit;
+use alloc::format;
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
 use protocol::Container;
 use rustix::fd::OwnedFd;

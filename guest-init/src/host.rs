@@ -1,5 +1,7 @@
 //! The control connection: frames out without waiting, frames in as they come. Knows no message's meaning.
 
+use alloc::vec::Vec;
+
 use protocol::{Decoder, FrameError, FromGuest, FromHost, Hello, Message, Opening};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

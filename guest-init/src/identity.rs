@@ -1,16 +1,19 @@
 //! Whom a process runs as: `user[:group]` looked up in the image's /etc/passwd and /etc/group, as docker does it. Parses
 //! by hand; knows no NSS and changes no credentials.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use alloc::string::String;
+use alloc::vec::Vec;
 
+use rustix::buffer::spare_capacity;
+use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::errno::SystemError;
 
 /// A larger user or group file is refused.
-const LARGEST_FILE: u64 = 4 << 20;
+const LARGEST_FILE: usize = 4 << 20;
 
 /// The highest number that is a user or group; above, signed arithmetic of old programs breaks.
 const LARGEST_NUMBER: u32 = i32::MAX.cast_unsigned();
@@ -41,29 +44,30 @@ pub enum IdentityError {
     #[error("Number {0} is over {LARGEST_NUMBER}, the highest user or group")]
     Number(u32),
     /// The file is there but cannot be read.
-    #[error("Cannot read {path}: {error}", path = path.display())]
+    #[error("Cannot read the image's /{path}: {error}")]
     Unreadable {
         /// Which file.
-        path: PathBuf,
+        path: &'static str,
         /// The system's answer.
         error: SystemError,
     },
     /// The file is there but is not a plain file of reasonable size.
-    #[error("{path} is not a regular file of at most {LARGEST_FILE} bytes", path = path.display())]
+    #[error("The image's /{path} is not a regular file of at most {LARGEST_FILE} bytes")]
     NotAFile {
         /// Which file.
-        path: PathBuf,
+        path: &'static str,
     },
 }
 
 impl Identity {
-    /// Looks up `user[:group]`, names or numbers, in the files under `root`; empty means root.
+    /// Looks up `user[:group]`, names or numbers, in the files beneath the directory `root`; empty
+    /// means root.
     ///
     /// # Errors
     /// Unknown names, impossible numbers, unreadable files.
-    pub fn find(user: &[u8], root: &Path) -> Result<Self, IdentityError> {
-        let passwd = content(&root.join("etc/passwd"))?;
-        let group = content(&root.join("etc/group"))?;
+    pub fn find(user: &[u8], root: impl AsFd) -> Result<Self, IdentityError> {
+        let passwd = content(root.as_fd(), "etc/passwd")?;
+        let group = content(root.as_fd(), "etc/group")?;
         Self::look_up(user, &passwd, &group)
     }
 
@@ -189,7 +193,7 @@ fn number(text: &[u8]) -> Option<u32> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    core::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn shown(name: &[u8]) -> String {
@@ -197,34 +201,31 @@ fn shown(name: &[u8]) -> String {
 }
 
 /// The content of a file, nothing if there is none. Not opened in a way that could wait, as a fifo's open would.
-fn content(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let unreadable = |error| IdentityError::Unreadable {
-        path: path.to_owned(),
-        error: SystemError(error),
-    };
-    let file = match rustix::fs::open(
+fn content(root: impl AsFd, path: &'static str) -> Result<Vec<u8>, IdentityError> {
+    let unreadable = |error: Errno| IdentityError::Unreadable {
         path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
+        error: error.into(),
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(root, path, flags, Mode::empty()) {
         Ok(file) => file,
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Vec::new()),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
     };
     let status = rustix::fs::fstat(&file).map_err(unreadable)?;
-    let size = u64::try_from(status.st_size).unwrap_or(u64::MAX);
+    let size = usize::try_from(status.st_size).unwrap_or(usize::MAX);
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile || size > LARGEST_FILE {
-        return Err(IdentityError::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(IdentityError::NotAFile { path });
     }
-    let mut content = Vec::new();
-    let read = std::fs::File::from(file)
-        .take(LARGEST_FILE)
-        .read_to_end(&mut content);
-    read.map_err(|error| {
-        unreadable(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
-    })?;
+    // One byte more than it has, so that the end is seen without growing.
+    let mut content = Vec::with_capacity(size + 1);
+    while content.len() <= size {
+        match rustix::io::read(&file, spare_capacity(&mut content)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
     Ok(content)
 }
 

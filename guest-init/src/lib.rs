@@ -3,6 +3,11 @@
 //!
 //! The order of its life is [`main`]'s. It has one thread, never sleeps and never polls. The kernel keeps pid 1 from being
 //! killed by the workload, by the OOM killer too, and from signals it does not handle.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod environment;
 pub mod errno;
@@ -17,7 +22,11 @@ pub mod root;
 pub mod supervise;
 pub mod sys;
 
+use alloc::format;
+use core::fmt;
+
 use protocol::{AGENT_PORT, FromHost, Hello, VERSION};
+use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
@@ -29,6 +38,10 @@ use supervise::{Dial, Supervisor, failed};
 /// pid 1's life. It ends with the machine's.
 pub fn main() -> ! {
     let tsc_at_start = sys::tsc();
+    // By mistake on some machine it would take that down.
+    if !rustix::process::getpid().is_init() {
+        sys::leave(1);
+    }
     let lost = live(tsc_at_start);
     if !matches!(lost, Lost::Closed) {
         complain(&lost);
@@ -61,7 +74,7 @@ fn live(tsc_at_start: u64) -> Lost {
 ///
 /// # Errors
 /// The connection is refused or fails.
-pub fn greet(socket: rustix::fd::OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
+pub fn greet(socket: OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
     Host::greet(
         socket,
         Hello {
@@ -104,16 +117,16 @@ fn linger(mut host: Host) -> Lost {
 /// Without a console init starts with no descriptors at all; 0, 1 and 2 must not become something else's.
 fn reserve_standard_descriptors() {
     while let Ok(fd) = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        if std::os::fd::AsRawFd::as_raw_fd(&fd) > 2 {
+        if fd.as_raw_fd() > 2 {
             break;
         }
-        let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        let _ = fd.into_raw_fd();
     }
 }
 
 /// There is no host to tell: the kernel's log has an emergency level that reaches every console. The machine is about to
 /// end, so whatever is on /dev may be hidden by a file system that has the log.
-fn complain(lost: &Lost) {
+pub fn complain(words: &dyn fmt::Display) {
     let open = || {
         rustix::fs::open(
             c"/dev/kmsg",
@@ -126,6 +139,6 @@ fn complain(lost: &Lost) {
         open()
     });
     if let Ok(log) = log {
-        let _ = rustix::io::write(&log, format!("<0>hull init: {lost}\n").as_bytes());
+        let _ = rustix::io::write(&log, format!("<0>hull init: {words}\n").as_bytes());
     }
 }

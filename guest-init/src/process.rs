@@ -1,13 +1,13 @@
 //! From a process as the host describes it to a running one: everything is looked up and laid out before the fork, so
 //! that the child only makes system calls. Knows no connection and no mount.
 
-use std::ffi::CString;
-use std::io::Read;
-use std::path::Path;
+use alloc::ffi::CString;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use protocol::{Bytes, Process};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit};
@@ -46,7 +46,7 @@ impl Launch {
     /// # Errors
     /// No such user, no such directory possible, a zero byte within a string.
     pub fn prepare(process: &Process, hostname: &[u8]) -> Result<Self, SetupError> {
-        let identity = Identity::find(&process.user, Path::new("/"))?;
+        let identity = Identity::find(&process.user, CWD)?;
         let given = process.env.iter().map(|entry| entry.0.clone());
         let environment = Environment::new(given, hostname, &identity.home);
         let name = process
@@ -88,12 +88,15 @@ impl Launch {
             Fork::Parent(pid) => {
                 drop(stdio);
                 drop(childs_report);
-                let mut message = Vec::new();
-                // Nothing but the end means that the exec closed the child's copy.
-                let _ = std::fs::File::from(report)
-                    .take(MESSAGE as u64)
-                    .read_to_end(&mut message);
-                match decode(&message) {
+                // Nothing but the end means that the exec closed the child's copy. A message comes whole.
+                let mut message = [0; MESSAGE];
+                let received =
+                    rustix::io::retry_on_intr(|| rustix::io::read(&report, message.as_mut_slice()));
+                match decode(
+                    message
+                        .get(..received.unwrap_or_default())
+                        .unwrap_or_default(),
+                ) {
                     None => Ok(pid),
                     Some((Step::Exec, attempt)) => {
                         Err(StartError::Program(self.program.explain(attempt)))

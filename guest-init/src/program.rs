@@ -1,7 +1,10 @@
 //! Which files to try for a program, and what an attempt's failure means. Executes nothing.
 
-use std::ffi::{CStr, CString};
-use std::fmt;
+use alloc::ffi::CString;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::fmt;
 
 use protocol::Failure;
 use rustix::fs::Access;
@@ -148,7 +151,7 @@ impl fmt::Display for NotExecuted {
     }
 }
 
-impl std::error::Error for NotExecuted {}
+impl core::error::Error for NotExecuted {}
 
 fn shown(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()

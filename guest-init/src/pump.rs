@@ -1,6 +1,8 @@
 //! One standard stream between a process's pipe and the host's connection. Never waits: it moves what can be moved and
 //! says how it stands. Knows no process and no loop.
 
+use alloc::vec::Vec;
+
 use protocol::{Attach, FrameError, Opening, Stream};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;

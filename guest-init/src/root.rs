@@ -2,7 +2,7 @@
 //!
 //! The old root stays below the new one, out of reach; a workload may pivot_root as on any machine.
 
-use std::ffi::CStr;
+use core::ffi::CStr;
 
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, mount, mount_move};

@@ -1,6 +1,9 @@
 //! One loop over the control connection, the children and their streams, from the first process's start to the
 //! machine's end. Never waits but in epoll. Knows no mount.
 
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
 use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -200,7 +203,7 @@ impl Supervisor {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Lost::Failed(errno.into())),
         }
-        for slot in std::mem::take(&mut self.busy) {
+        for slot in core::mem::take(&mut self.busy) {
             self.advance(slot, Pump::step);
         }
         for event in &events {
@@ -274,7 +277,7 @@ impl Supervisor {
     /// Tells the end of each process that ended and has no output left here. A stream that others still hold open is
     /// not waited for.
     fn settle(&mut self) -> Result<(), Lost> {
-        for running in std::mem::take(&mut self.processes) {
+        for running in core::mem::take(&mut self.processes) {
             match running.ended {
                 Some((status, tsc)) if self.is_silent(&running.streams) => {
                     let process = running.id;
@@ -350,6 +353,6 @@ fn status_of(status: WaitStatus) -> Option<Status> {
 /// The container ends with its first process. Only ever as pid 1: elsewhere this would be everybody.
 fn kill_all() {
     if rustix::process::getpid().is_init() {
-        let _ = sys::kill(Pid(-1), libc::SIGKILL);
+        let _ = sys::kill(Pid(-1), sys::SIGKILL);
     }
 }

@@ -1,13 +1,23 @@
 //! The only unsafe code of this package: what rustix does not offer. Knows no policy: each function is one thing asked
-//! of the system.
+//! of the system. `sys/bare.rs`, part of the binary alone, is what a C library would be.
 
 #![expect(unsafe_code, reason = "system interfaces that have no safe wrapper")]
 
-use std::ffi::{CStr, CString, c_char, c_int};
-use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
+use alloc::ffi::CString;
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::ffi::{CStr, c_char};
+use core::mem;
+use core::ptr;
 
+use linux_raw_sys::general::{
+    __NR_clone, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill,
+    __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD,
+};
+use linux_raw_sys::ioctl::SIOCSIFFLAGS;
+use linux_raw_sys::net::{ifreq, net_device_flags};
+use linux_raw_sys::vm_sockets::{VMADDR_CID_HOST, sockaddr_vm};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -22,16 +32,40 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+/// One system call.
+///
+/// # Safety
+/// The arguments must be what this call may be given, pointers valid for what it does with them.
+unsafe fn call(number: u32, arguments: [usize; 5]) -> Result<usize, Errno> {
+    let [first, second, third, fourth, fifth] = arguments;
+    let result: isize;
+    // SAFETY: the caller answers for the arguments. The instruction changes rax, rcx and r11, and memory only where the
+    // call is told to.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => result,
+            in("rdi") first,
+            in("rsi") second,
+            in("rdx") third,
+            in("r10") fourth,
+            in("r8") fifth,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match usize::try_from(result) {
+        Ok(value) => Ok(value),
+        Err(_) => Err(Errno::from_raw_os_error(
+            i32::try_from(-result).unwrap_or(i32::MAX),
+        )),
+    }
 }
 
-fn check(result: c_int) -> Result<c_int, Errno> {
-    if result < 0 {
-        Err(last_error())
-    } else {
-        Ok(result)
-    }
+/// A number as a register holds it, sign and all.
+fn register(number: i32) -> usize {
+    (number as isize).cast_unsigned()
 }
 
 /// A stream socket that is being connected to the host's `port`; it does not block and is writable once connected.
@@ -42,34 +76,51 @@ pub fn dial(port: u32) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
     // SAFETY: all zeroes is a valid sockaddr_vm.
-    let mut address: libc::sockaddr_vm = unsafe { mem::zeroed() };
+    let mut address: sockaddr_vm = unsafe { mem::zeroed() };
     address.svm_family = AddressFamily::VSOCK.as_raw();
-    address.svm_cid = libc::VMADDR_CID_HOST;
+    address.svm_cid = VMADDR_CID_HOST;
     address.svm_port = port;
-    let size = libc::socklen_t::try_from(mem::size_of_val(&address)).unwrap_or_default();
-    // SAFETY: the address is valid for `size` bytes during the call and the socket is open.
-    match check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size) }) {
+    let at = (&raw const address).addr();
+    // SAFETY: the address is valid for its size during the call and the socket is open.
+    match unsafe {
+        call(
+            __NR_connect,
+            [
+                register(socket.as_raw_fd()),
+                at,
+                size_of_val(&address),
+                0,
+                0,
+            ],
+        )
+    } {
         Ok(_) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
 }
 
-/// Holds back all signals of this thread. Init has no handlers: it reads [`child_signals`].
+/// Signals by number, as the kernel takes them: signal `n` is bit `n - 1`.
+type SignalSet = u64;
+
+/// Holds back all signals. Init has no handlers: it reads [`child_signals`].
 pub fn block_signals() {
-    set_signal_mask(libc::SIG_BLOCK);
+    set_signal_mask(SIG_BLOCK, SignalSet::MAX);
 }
 
-/// The mask and dispositions a new program expects: nothing blocked. Init changes no disposition, so all are default.
+/// What a new program expects: nothing blocked. Init changes no disposition, so all are default.
 pub fn unblock_signals() {
-    set_signal_mask(libc::SIG_UNBLOCK);
+    set_signal_mask(SIG_SETMASK, 0);
 }
 
-fn set_signal_mask(how: c_int) {
-    let mut all = mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises the whole set it is given.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: the set was initialised above; no old set is asked for. It cannot fail with a valid `how`.
-    unsafe { libc::sigprocmask(how, all.as_ptr(), ptr::null_mut()) };
+fn set_signal_mask(how: u32, set: SignalSet) {
+    let at = (&raw const set).addr();
+    // SAFETY: the set is valid during the call, of the size given, and no old set is asked for. It cannot fail.
+    let _ = unsafe {
+        call(
+            __NR_rt_sigprocmask,
+            [how as usize, at, 0, size_of::<SignalSet>(), 0],
+        )
+    };
 }
 
 /// A descriptor that is readable when a child has changed. SIGCHLD must be blocked.
@@ -77,17 +128,23 @@ fn set_signal_mask(how: c_int) {
 /// # Errors
 /// Out of descriptors or memory.
 pub fn child_signals() -> Result<OwnedFd, Errno> {
-    let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the whole set it is given.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: the set was initialised above and SIGCHLD is a valid signal.
-    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD) };
-    // SAFETY: the set was initialised above; -1 asks for a new descriptor.
-    let fd =
-        check(unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+    let set: SignalSet = 1 << (SIGCHLD - 1);
+    let at = (&raw const set).addr();
+    let flags = (O_CLOEXEC | O_NONBLOCK) as usize;
+    // SAFETY: the set is valid during the call and of the size given; -1 asks for a new descriptor.
+    let fd = unsafe {
+        call(
+            __NR_signalfd4,
+            [register(-1), at, size_of::<SignalSet>(), flags, 0],
+        )
+    }?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
     // SAFETY: the call succeeded, so the descriptor is open and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// The signal that nothing survives.
+pub const SIGKILL: i32 = linux_raw_sys::general::SIGKILL.cast_signed();
 
 /// Sends a signal by number; -1 means every process but init.
 ///
@@ -95,7 +152,7 @@ pub fn child_signals() -> Result<OwnedFd, Errno> {
 /// No such process, or no such signal.
 pub fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes two numbers.
-    check(unsafe { libc::kill(pid.0, signal) }).map(drop)
+    unsafe { call(__NR_kill, [register(pid.0), register(signal), 0, 0, 0]) }.map(drop)
 }
 
 /// Which side of a [`fork`] this is.
@@ -107,16 +164,16 @@ pub enum Fork {
     Parent(Pid),
 }
 
-/// Makes a copy of this process. Safe to call only because init has one thread; where there are more (tests), the child
-/// must keep to system calls until it executes a program or exits.
+/// Makes a copy of this process.
 ///
 /// # Errors
 /// Out of processes or memory.
 pub fn fork() -> Result<Fork, Errno> {
-    // SAFETY: init is single-threaded, so the child's copy of every lock and heap is consistent.
-    match check(unsafe { libc::fork() })? {
+    // SAFETY: without flags but the signal this is fork: the child has memory of its own, and as init has one thread,
+    // everything in it is consistent. (A copy of a process with more must keep to system calls; nobody makes one.)
+    match unsafe { call(__NR_clone, [SIGCHLD as usize, 0, 0, 0, 0]) }? {
         0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(Pid(pid))),
+        pid => Ok(Fork::Parent(Pid(i32::try_from(pid).unwrap_or(i32::MAX)))),
     }
 }
 
@@ -144,22 +201,23 @@ impl StringList {
 /// Becomes another program. Returns only when that fails.
 #[must_use]
 pub fn exec(program: &CStr, arguments: &StringList, environment: &StringList) -> Errno {
+    let program = program.as_ptr().expose_provenance();
+    let arguments = arguments.pointers.as_ptr().expose_provenance();
+    let environment = environment.pointers.as_ptr().expose_provenance();
     // SAFETY: the program is a C string, both lists end with a null pointer, and all other pointers are to C strings that
     // the lists own.
-    unsafe {
-        libc::execve(
-            program.as_ptr(),
-            arguments.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
-        )
-    };
-    last_error()
+    match unsafe { call(__NR_execve, [program, arguments, environment, 0, 0]) } {
+        Ok(_) => Errno::INVAL,
+        Err(errno) => errno,
+    }
 }
 
 /// Ends this process without running anything on the way out.
 pub fn leave(code: i32) -> ! {
-    // SAFETY: _exit takes a number and does not return.
-    unsafe { libc::_exit(code) }
+    loop {
+        // SAFETY: exit_group takes a number and does not return.
+        let _ = unsafe { call(__NR_exit_group, [register(code), 0, 0, 0, 0]) };
+    }
 }
 
 /// Brings the loopback interface up; the kernel then gives it 127.0.0.1/8 and ::1.
@@ -167,19 +225,30 @@ pub fn leave(code: i32) -> ! {
 /// # Errors
 /// No IPv4 in this kernel.
 pub fn loopback_up() -> Result<(), Errno> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     // SAFETY: all zeroes is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+    let mut request: ifreq = unsafe { mem::zeroed() };
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP).unwrap_or_default();
+    request.ifr_ifrn.ifrn_name = name;
+    let up = net_device_flags::IFF_UP as u32;
+    request.ifr_ifru.ifru_flags = i16::try_from(up).unwrap_or_default();
+    let at = (&raw const request).addr();
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which is valid during the call.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
+    unsafe {
+        call(
+            __NR_ioctl,
+            [
+                register(socket.as_raw_fd()),
+                SIOCSIFFLAGS as usize,
+                at,
+                0,
+                0,
+            ],
+        )
+    }
+    .map(drop)
 }

@@ -1,5 +1,8 @@
 //! What is added to an environment, and what is not.
 
+use alloc::string::String;
+use std::prelude::v1::*;
+
 use super::*;
 
 fn environment(given: &[&str]) -> Vec<String> {

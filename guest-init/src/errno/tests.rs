@@ -1,5 +1,7 @@
 //! Words for errors.
 
+use alloc::string::ToString;
+
 use super::*;
 
 #[test]

@@ -1,6 +1,11 @@
 //! User and group look-up.
 
+use std::fs::File;
+use std::vec;
+
+use alloc::string::ToString;
 use proptest::prelude::*;
+use rustix::fs::CWD;
 
 use super::*;
 
@@ -111,7 +116,7 @@ fn numbers_beyond_the_signed_range_are_errors() {
 #[test]
 fn an_image_without_the_files_still_has_numbers() {
     let root = tempfile::tempdir().unwrap();
-    let found = Identity::find(b"7:8", root.path()).unwrap();
+    let found = Identity::find(b"7:8", File::open(root.path()).unwrap()).unwrap();
     assert_eq!(
         found,
         Identity {
@@ -122,7 +127,7 @@ fn an_image_without_the_files_still_has_numbers() {
         }
     );
     assert!(matches!(
-        Identity::find(b"name", root.path()),
+        Identity::find(b"name", File::open(root.path()).unwrap()),
         Err(IdentityError::NoUser(_))
     ));
 }
@@ -134,7 +139,7 @@ fn files_are_read_from_the_given_root() {
     std::fs::write(root.path().join("etc/passwd"), PASSWD).unwrap();
     std::fs::write(root.path().join("etc/group"), GROUP).unwrap();
     assert_eq!(
-        Identity::find(b"postgres", root.path()).unwrap(),
+        Identity::find(b"postgres", File::open(root.path()).unwrap()).unwrap(),
         find("postgres").unwrap()
     );
 }
@@ -145,31 +150,31 @@ fn what_is_not_a_plain_file_is_refused_without_waiting() {
     let passwd = root.path().join("etc/passwd");
     std::fs::create_dir_all(&passwd).unwrap();
     assert!(matches!(
-        Identity::find(b"", root.path()),
+        Identity::find(b"", File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_dir(&passwd).unwrap();
 
-    rustix::fs::mknodat(rustix::fs::CWD, &passwd, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(CWD, &passwd, FileType::Fifo, Mode::RWXU, 0).unwrap();
     assert!(matches!(
-        Identity::find(b"", root.path()),
+        Identity::find(b"", File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_file(&passwd).unwrap();
 
     std::os::unix::fs::symlink("/dev/zero", &passwd).unwrap();
     assert!(matches!(
-        Identity::find(b"", root.path()),
+        Identity::find(b"", File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_file(&passwd).unwrap();
 
-    std::fs::File::create(&passwd)
+    File::create(&passwd)
         .unwrap()
-        .set_len(LARGEST_FILE + 1)
+        .set_len(LARGEST_FILE as u64 + 1)
         .unwrap();
     assert!(matches!(
-        Identity::find(b"", root.path()),
+        Identity::find(b"", File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
 }

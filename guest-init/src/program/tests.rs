@@ -3,6 +3,10 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use alloc::string::{String, ToString};
+use std::format;
+use std::prelude::v1::*;
+
 use super::*;
 
 fn tried(name: &str, path: &str, answers: &[Errno]) -> (Vec<String>, Attempt) {

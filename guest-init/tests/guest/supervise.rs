@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 /// Connects to the socket that the environment names.
 fn dial() -> Result<OwnedFd, Errno> {
-    let path = std::env::var_os("HULL_TEST_SOCKET").ok_or(Errno::DESTADDRREQ)?;
+    let path = std::env::var("HULL_TEST_SOCKET").map_err(|_| Errno::DESTADDRREQ)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;

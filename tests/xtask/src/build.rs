@@ -16,16 +16,23 @@ pub(crate) struct Args {
     /// Only what runs in the guest: kernels and initramfs
     #[arg(long)]
     guest: bool,
+
+    /// Only the images that the tests run, into target/fixtures
+    #[arg(long, conflicts_with = "guest")]
+    images: bool,
 }
 
 /// Builds and prints where the files are.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let library = guest()?;
-    if args.guest {
-        println!("{}", library.display());
+    let made = if args.images {
+        images()?;
+        tests::fixture::path("")
+    } else if args.guest {
+        guest()?
     } else {
-        println!("{}", program()?.display());
-    }
+        ensure()?
+    };
+    println!("{}", made.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -33,6 +40,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 pub(crate) fn ensure() -> Result<PathBuf> {
     guest()?;
     program()
+}
+
+/// Makes the images that the tests run; the one with python3 takes two minutes, once.
+pub(crate) fn images() -> Result<()> {
+    apt::need(&[
+        ("/bin/busybox", "busybox-static"),
+        ("mmdebstrap", "mmdebstrap"),
+    ])?;
+    progress::step("Making the small images", tests::fixture::make)?;
+    progress::step(
+        "Making an image of Debian with python3",
+        tests::fixture::make_python,
+    )
 }
 
 /// Builds the program.
