@@ -6,6 +6,7 @@
 mod build;
 mod compact;
 mod fragment;
+mod patches;
 mod pin;
 mod source;
 
@@ -19,11 +20,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{progress, workspace};
 use fragment::Fragment;
+use patches::Patches;
 use pin::Pin;
 
 /// Debian packages that a kernel build needs.
 pub(crate) const PACKAGES: &[&str] = &[
     "linux-source-6.12",
+    "patch",
     "make",
     "gcc",
     "flex",
@@ -120,9 +123,11 @@ fn kernel(flavour: Flavour, tarball: Option<&Path>, force: bool) -> anyhow::Resu
         fragment.add_file(&configs.join(name))?;
     }
 
+    let patches = Patches::read(&configs.join("patches"))?;
+
     let _lock = lock(&directory)?;
-    let source = source::unpacked(&directory, tarball, &pin)?;
-    let home = directory.join(fragment.key(&source.release));
+    let source = source::unpacked(&directory, tarball, &pin, &patches)?;
+    let home = directory.join(fragment.key(&source.release, &patches.text()));
     let vmlinux = home.join("vmlinux");
     if vmlinux.exists() && !force {
         return Ok(vmlinux);

@@ -73,6 +73,14 @@ impl Args {
         }
     }
 
+    /// With the clock that counts instructions.
+    pub(crate) fn icount(self) -> Self {
+        Self {
+            icount: true,
+            ..self
+        }
+    }
+
     /// With so much memory.
     pub(crate) fn memory(self, memory: &str) -> Self {
         Self {

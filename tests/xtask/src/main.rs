@@ -4,6 +4,7 @@
 //! This file knows which verbs exist and nothing of what they do.
 
 mod apt;
+mod bench;
 mod build;
 mod cpio;
 mod demo;
@@ -41,6 +42,11 @@ enum Verb {
     Test(test::Args),
     /// Checks format, lints, documentation and the files' shape
     Lint(lint::Args),
+    /// Measures hull against its targets, and against crun, runc and QEMU
+    ///
+    /// Times are those of the lab's clock, which are the same on every machine; only the conversion of images is timed on
+    /// this one.
+    Bench(bench::Args),
     /// Builds hull, guest kernels and initramfs into target/hull
     ///
     /// The layout is that of an installed hull: bin/hull, lib/hull/{vmlinux,vmlinux-smp,initramfs}. Prints the program's
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),
         Verb::Lab(args) => lab::run(args),

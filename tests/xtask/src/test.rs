@@ -20,11 +20,7 @@ pub(crate) struct Args {
 
 /// Runs every test, or the end-to-end tests asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    apt::need(&[
-        ("/bin/busybox", "busybox-static"),
-        ("mmdebstrap", "mmdebstrap"),
-        ("fsck.erofs", "erofs-utils"),
-    ])?;
+    apt::need(&[("fsck.erofs", "erofs-utils")])?;
     if let Some(filter) = &args.end_to_end {
         return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
     }
@@ -64,11 +60,7 @@ fn unit(kvm: bool) -> Result<()> {
 /// Containers in virtual machines, and the machine's tests on a KVM that is real.
 fn end_to_end(filter: Option<&str>) -> Result<()> {
     let hull = build::ensure()?;
-    progress::step("Making the small images", tests::fixture::make)?;
-    progress::step(
-        "Making an image of Debian with python3",
-        tests::fixture::make_python,
-    )?;
+    build::images()?;
     let suite = executable(&["--package", "tests", "--test", "end-to-end"])?;
     let machine = executable(&["--package", "hull", "--bin", "hull"])?;
     if demo::boots_linux(&hull)? {

@@ -61,14 +61,9 @@ impl Fragment {
             })
     }
 
-    /// A name for the kernel that these options and this release make: 16 hexadecimal digits.
-    pub(super) fn key(&self, release: &str) -> String {
-        let text = format!("{RECIPE}\n{release}\n{}", self.kconfig());
-        // FNV-1a: stable for ever and in five lines; nobody gains by making two configurations collide.
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-        format!("{hash:016x}")
+    /// A name for the kernel that these options, this release and these patches make: 16 hexadecimal digits.
+    pub(super) fn key(&self, release: &str, patches: &str) -> String {
+        digest(&format!("{RECIPE}\n{release}\n{}{patches}", self.kconfig()))
     }
 
     /// Compares with the `.config` that Kconfig made of the options: Kconfig drops what a dependency forbids and says nothing.
@@ -97,6 +92,14 @@ impl Fragment {
             lost.join("\n  ")
         )
     }
+}
+
+/// 16 hexadecimal digits for a text (FNV-1a): stable for ever, and nobody gains by making two texts collide.
+pub(super) fn digest(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::fragment::digest;
+use super::patches::Patches;
 use super::pin::Pin;
 use crate::progress;
 
@@ -36,13 +38,14 @@ pub(super) struct Source {
     pub(super) release: String,
 }
 
-/// The source of a tarball (without one: Debian's), unpacked under `directory` if it is not there yet.
+/// The source of a tarball (without one: Debian's) with our patches, unpacked under `directory` if it is not there yet.
 ///
 /// The caller holds the lock on `directory`.
 pub(super) fn unpacked(
     directory: &Path,
     tarball: Option<&Path>,
     pin: &Pin,
+    patches: &Patches,
 ) -> anyhow::Result<Source> {
     let tarball = match tarball {
         Some(path) => path.to_path_buf(),
@@ -57,16 +60,14 @@ pub(super) fn unpacked(
         )
     })?;
     // A tarball that was replaced has another size, time or inode: its tree must not be taken for the old one's.
-    let home = directory.join(format!(
-        "source-{:x}-{:x}-{:x}",
-        facts.len(),
-        facts.mtime(),
-        facts.ino()
-    ));
+    let identity = format!("{}/{}/{}/", facts.len(), facts.mtime(), facts.ino());
+    let name = format!("source-{}", digest(&(identity + &patches.text())));
+    let home = directory.join(&name);
     let tree = home.join("linux");
     if !tree.exists() {
+        remove_others(directory, &name)?;
         progress::step(&format!("Unpacking {}", tarball.display()), || {
-            unpack(&tarball, &home, &tree)
+            unpack(&tarball, &home, &tree, patches)
         })?;
     }
     let makefile = tree.join("Makefile");
@@ -90,7 +91,7 @@ pub(super) fn unpacked(
 }
 
 /// Unpacks beside the place where the tree belongs and renames, so that a tree that is there is whole.
-fn unpack(tarball: &Path, home: &Path, tree: &Path) -> anyhow::Result<()> {
+fn unpack(tarball: &Path, home: &Path, tree: &Path, patches: &Patches) -> anyhow::Result<()> {
     fs::create_dir_all(home).with_context(|| format!("Cannot create {}", home.display()))?;
     let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(home)?;
     let mut tar = Command::new("tar");
@@ -113,8 +114,25 @@ fn unpack(tarball: &Path, home: &Path, tree: &Path) -> anyhow::Result<()> {
             String::from_utf8_lossy(&ended.stderr).trim_end()
         );
     }
+    patches.apply(staged.path())?;
     fs::rename(staged.keep(), tree)
         .with_context(|| format!("Cannot move the source to {}", tree.display()))
+}
+
+/// Removes the trees of other tarballs and patches, more than a gigabyte each with what was compiled from them.
+fn remove_others(directory: &Path, keep: &str) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("Cannot read {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("source-") && name != keep {
+            let path = entry.path();
+            fs::remove_dir_all(&path)
+                .with_context(|| format!("Cannot remove the old source {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The release that a kernel's top Makefile states, such as `6.12.117`.

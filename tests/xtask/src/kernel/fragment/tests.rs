@@ -44,15 +44,19 @@ fn refuses_the_same_option_twice_in_a_file_but_lets_a_flavour_override() {
 
 #[test]
 fn key_depends_on_options_and_release_but_not_on_reasons() {
-    let key = fragment("CONFIG_A=y # one\nCONFIG_B=y # two\n").key("6.12.1");
+    let key = fragment("CONFIG_A=y # one\nCONFIG_B=y # two\n").key("6.12.1", "");
     assert_eq!(
         key,
-        fragment("CONFIG_B=y # another\n\nCONFIG_A=y # order\n").key("6.12.1")
+        fragment("CONFIG_B=y # another\n\nCONFIG_A=y # order\n").key("6.12.1", "")
     );
-    assert_ne!(key, fragment("CONFIG_A=y # one\n").key("6.12.1"));
+    assert_ne!(key, fragment("CONFIG_A=y # one\n").key("6.12.1", ""));
     assert_ne!(
         key,
-        fragment("CONFIG_A=y # one\nCONFIG_B=y # two\n").key("6.12.2")
+        fragment("CONFIG_A=y # one\nCONFIG_B=y # two\n").key("6.12.2", "")
+    );
+    assert_ne!(
+        key,
+        fragment("CONFIG_A=y # one\nCONFIG_B=y # two\n").key("6.12.1", "--- a/file")
     );
     assert_eq!(key.len(), 16);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Pin, release, unpacked};
+use super::{Patches, Pin, release, unpacked};
 
 const MAKEFILE: &str =
     "# SPDX\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\nNAME = Baby\n";
@@ -47,12 +47,24 @@ fn reads_the_release_of_a_makefile() {
 fn unpacks_once_and_leaves_out_what_is_never_compiled() {
     let home = tempfile::tempdir().unwrap();
     let file = tarball(home.path(), MAKEFILE);
-    let first = unpacked(home.path(), Some(&file), &pin(home.path())).unwrap();
+    let first = unpacked(
+        home.path(),
+        Some(&file),
+        &pin(home.path()),
+        &Patches::default(),
+    )
+    .unwrap();
     assert_eq!(first.release, "6.12.117");
     assert!(first.tree.join("drivers/gpu/drm/Kconfig").exists());
     assert!(!first.tree.join("drivers/gpu/drm/huge.c").exists());
     fs::write(first.tree.join("mark"), "").unwrap();
-    let second = unpacked(home.path(), Some(&file), &pin(home.path())).unwrap();
+    let second = unpacked(
+        home.path(),
+        Some(&file),
+        &pin(home.path()),
+        &Patches::default(),
+    )
+    .unwrap();
     assert!(second.tree.join("mark").exists(), "unpacked a second time");
 }
 
@@ -60,7 +72,12 @@ fn unpacks_once_and_leaves_out_what_is_never_compiled() {
 fn refuses_another_series_and_a_missing_or_foreign_tarball() {
     let home = tempfile::tempdir().unwrap();
     let pin = pin(home.path());
-    let error = |file: &Path| format!("{:#}", unpacked(home.path(), Some(file), &pin).unwrap_err());
+    let error = |file: &Path| {
+        format!(
+            "{:#}",
+            unpacked(home.path(), Some(file), &pin, &Patches::default()).unwrap_err()
+        )
+    };
     let old = tarball(home.path(), &MAKEFILE.replace("12", "1"));
     assert!(error(&old).contains("written for 6.12"), "{}", error(&old));
     assert!(error(&home.path().join("absent.tar")).contains("apt-get install linux-source-6.12"));

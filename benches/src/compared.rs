@@ -1,0 +1,106 @@
+//! What others need for the same or less, measured in the same way: a bare process, crun, runc and QEMU's microvm.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::measure;
+use crate::table::{Table, Target};
+
+/// Measures in a directory that is in memory.
+pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
+    let bundle = bundle(place)?;
+    let busybox = bundle.join("rootfs/bin/busybox");
+    let process = measure::milliseconds(|| {
+        let mut command = Command::new(&busybox);
+        command.arg("true");
+        command
+    })?;
+    table.add(
+        "fork, exec and wait of busybox true",
+        process,
+        "ms",
+        &Target::None,
+    );
+    for runtime in ["crun", "runc"] {
+        let mut number = 0;
+        let milliseconds = measure::milliseconds(|| {
+            number += 1;
+            let mut command = Command::new(runtime);
+            command
+                .arg("--root")
+                .arg(place.join(runtime))
+                .args(["run", "--bundle"])
+                .arg(&bundle);
+            command.arg(format!("bench-{number}"));
+            command
+        })?;
+        table.add(
+            &format!("{runtime} run, the same command in a bundle"),
+            milliseconds,
+            "ms",
+            &Target::None,
+        );
+    }
+    let milliseconds = measure::milliseconds(|| {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args([
+            "-M",
+            "microvm,accel=kvm,x-option-roms=off,rtc=off,pit=off,pic=off",
+            "-cpu",
+            "host",
+        ]);
+        command.args([
+            "-m",
+            "256M",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        command.arg("-kernel").arg(place.join("lib/hull/vmlinux"));
+        command.arg("-initrd").arg(place.join("reboot.cpio"));
+        command.args(["-append", "quiet loglevel=1 reboot=t panic=-1"]);
+        command
+    })?;
+    table.add(
+        "QEMU microvm, the same kernel to an init that reboots",
+        milliseconds,
+        "ms",
+        &Target::None,
+    );
+    Ok(())
+}
+
+/// An OCI bundle whose root has just busybox, and the least isolation that both runtimes accept as a container.
+fn bundle(place: &Path) -> Result<std::path::PathBuf> {
+    let bundle = place.join("bundle");
+    for directory in ["bin", "proc", "dev", "sys"] {
+        std::fs::create_dir_all(bundle.join("rootfs").join(directory))?;
+    }
+    std::fs::copy("/bin/busybox", bundle.join("rootfs/bin/busybox"))
+        .context("There is no /bin/busybox")?;
+    let namespaces =
+        ["pid", "mount", "ipc", "uts", "network", "cgroup"].map(|kind| json!({ "type": kind }));
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/busybox", "true"], "env": [], "cwd": "/" },
+        "root": { "path": "rootfs", "readonly": false },
+        "hostname": "bench",
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+        ],
+        "linux": { "namespaces": namespaces },
+    });
+    std::fs::write(bundle.join("config.json"), config.to_string())?;
+    std::fs::copy(
+        tests::target().join("bench/reboot.cpio"),
+        place.join("reboot.cpio"),
+    )
+    .context("`cargo xtask bench` makes reboot.cpio")?;
+    Ok(bundle)
+}

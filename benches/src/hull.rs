@@ -1,0 +1,192 @@
+//! hull itself: a run from start to end, its phases, its counts and its memory.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use tests::run::program;
+
+use crate::measure;
+use crate::table::{Table, Target};
+
+/// Measures in a directory that is in memory.
+pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
+    // Programs and images in memory, as on a machine that has used them before.
+    let hull = copy(&program(), &place.join("bin/hull"))?;
+    let library = program()
+        .ancestors()
+        .nth(2)
+        .context("hull lies in no directory")?
+        .join("lib/hull");
+    for file in ["vmlinux", "vmlinux-smp", "initramfs"] {
+        copy(&library.join(file), &place.join("lib/hull").join(file))?;
+    }
+    let image = format!(
+        "docker-archive:{}",
+        copy(
+            &tests::fixture::path("busybox.tar"),
+            &place.join("busybox.tar")
+        )?
+    );
+    let run = |options: &[&str], words: &[&str]| {
+        let mut command = Command::new(&hull);
+        command
+            .env("HULL_ROOT", place.join("store"))
+            .args(["run", "--rm"])
+            .args(options)
+            .arg(&image)
+            .args(words);
+        command
+    };
+
+    let milliseconds = measure::milliseconds(|| run(&[], &["/bin/busybox", "true"]))?;
+    table.add(
+        "hull run --rm IMAGE /bin/busybox true, start to end",
+        milliseconds,
+        "ms",
+        &Target::AtMost(35.0),
+    );
+    let version = measure::milliseconds(|| {
+        let mut command = Command::new(&hull);
+        command.arg("version");
+        command
+    })?;
+    table.add("hull version, start to end", version, "ms", &Target::None);
+
+    let mut command = run(&["--timings"], &["/bin/busybox", "true"]);
+    let output = command.stdin(Stdio::null()).output()?;
+    measure::check(&command, &output)?;
+    let timings = String::from_utf8_lossy(&output.stderr).into_owned();
+    let rows = [
+        (
+            "image",
+            "  of it: image name to open image",
+            "ms",
+            Target::None,
+            1.0,
+        ),
+        (
+            "VMM start",
+            "  of it: VMM start to the first entry of the guest",
+            "ms",
+            Target::None,
+            1.0,
+        ),
+        (
+            "kernel",
+            "  of it: kernel entry to guest init",
+            "ms",
+            Target::AtMost(15.0),
+            1.0,
+        ),
+        (
+            "init",
+            "  of it: guest init to the command",
+            "ms",
+            Target::None,
+            1.0,
+        ),
+        ("workload", "  of it: the command", "ms", Target::None, 1.0),
+        (
+            "exit",
+            "  of it: the command's end to its status at the launcher",
+            "ms",
+            Target::None,
+            1.0,
+        ),
+        (
+            "exits",
+            "exits to user space, whole run",
+            "",
+            Target::AtMost(300.0),
+            1.0,
+        ),
+        (
+            "memory touched",
+            "guest memory touched",
+            "MiB",
+            Target::AtMost(20.0),
+            1.0 / 1024.0,
+        ),
+    ];
+    for (name, what, unit, target, scale) in rows {
+        let line = timings
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default();
+        let figure = line
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<f64>().ok());
+        let figure =
+            figure.with_context(|| format!("--timings says nothing of {name}:\n{timings}"))?;
+        table.add(what, figure * scale, unit, &target);
+    }
+
+    let private = private_memory(run(&[], &["/bin/busybox", "sleep", "60"]))?;
+    table.add(
+        "private memory of the VMM process without the guest's",
+        private,
+        "MiB",
+        &Target::AtMost(5.0),
+    );
+    let size = std::fs::metadata(&hull)?.len();
+    table.add("hull binary", mebibytes(size), "MiB", &Target::AtMost(6.0));
+    let kernel = std::fs::metadata(library.join("vmlinux"))?.len();
+    table.add(
+        "kernel for one CPU",
+        mebibytes(kernel),
+        "MiB",
+        &Target::AtMost(8.0),
+    );
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<String> {
+    std::fs::create_dir_all(to.parent().context("A file needs a directory")?)?;
+    std::fs::copy(from, to)
+        .with_context(|| format!("{} is missing: run cargo xtask build", from.display()))?;
+    Ok(to.display().to_string())
+}
+
+/// Private resident memory of a run's VMM in MiB, without the mappings as large as the guest.
+fn private_memory(mut command: Command) -> Result<f64> {
+    let mut launcher = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let result = settled_private_memory(launcher.id());
+    launcher.kill()?;
+    launcher.wait()?;
+    result
+}
+
+fn settled_private_memory(launcher: u32) -> Result<f64> {
+    // The command sleeps by then: on the lab's clock every boot takes less.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"))?;
+    let vmm = children
+        .split_whitespace()
+        .next()
+        .context("The launcher has no child")?;
+    let maps = std::fs::read_to_string(format!("/proc/{vmm}/smaps"))?;
+    let (mut guest, mut kibibytes, mut found_guest) = (false, 0, false);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        let value: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        match name {
+            // The guest has 256 MiB, less a hole or two.
+            "Size:" => guest = value >= 128 << 10,
+            "Private_Clean:" | "Private_Dirty:" if !guest => kibibytes += value,
+            _ => {}
+        }
+        found_guest |= guest;
+    }
+    if !found_guest {
+        bail!("The VMM maps no guest memory:\n{maps}");
+    }
+    Ok(mebibytes(kibibytes << 10))
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    let kibibytes = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+    f64::from(kibibytes) / 1024.0
+}
