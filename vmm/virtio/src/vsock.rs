@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use self::channel::{Channel, Message};
 use self::connection::{Connection, Violation};
 use self::packet::{
-    HEADER, HOST_CID, Header, Key, NO_RECEIVE, NO_SEND, PORT_ANY, STREAM, operation,
+    HEADER, HOST_CID, Header, Key, NO_RECEIVE, NO_SEND, PORT_ANY, STREAM, TRANSPORT_RESET,
+    operation,
 };
 use crate::chain::{Chain, Reader};
 use crate::device::{Io, Served, VirtioDevice};
@@ -48,9 +49,6 @@ const F_STREAM: u64 = 1;
 const AWAKE: EventFlags = (EventFlags::IN)
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
-
-/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`: all connections are gone.
-const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
 
 /// The guest's end of all its stream sockets.
 #[derive(Debug)]
@@ -168,10 +166,7 @@ impl Vsock {
         if header.source_cid != self.guest_cid || header.target_cid != HOST_CID {
             return;
         }
-        let key = Key {
-            guest_port: header.source_port,
-            host_port: header.target_port,
-        };
+        let key = header.key();
         let Some(connection) = self.connections.get_mut(&key) else {
             return match (header.operation, header.kind) {
                 (operation::RST, _) => (),
@@ -291,11 +286,10 @@ impl Vsock {
             return;
         };
         if connection.is_over() {
-            match connection.forgotten {
-                true => drop(self.connections.remove(&key)),
+            return match connection.forgotten {
+                true => self.remove(key),
                 false => self.drop_connection(key),
-            }
-            return;
+            };
         }
         if connection.awaits_room != connection.has_backlog() {
             connection.awaits_room = connection.has_backlog();
@@ -315,11 +309,18 @@ impl Vsock {
         if connection.has_news() && !std::mem::replace(&mut connection.has_turn, true) {
             self.turns.push_back(key);
         }
+        debug_assert!(self.turns.len() <= self.connections.len());
     }
 
     fn drop_connection(&mut self, key: Key) {
-        self.connections.remove(&key);
+        self.remove(key);
         self.refuse(key);
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.connections.remove(&key);
+        // Else a guest that opens and resets, and never receives, would make the list grow.
+        self.turns.retain(|&other| other != key);
     }
 
     fn refuse(&mut self, key: Key) {

@@ -57,6 +57,9 @@ impl Key {
     }
 }
 
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`, all of the event: all connections are gone.
+pub(super) const TRANSPORT_RESET: [u8; 4] = 0_u32.to_le_bytes();
+
 /// What a packet says before its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -89,6 +92,14 @@ impl Header {
             flags: 0,
             capacity: 0,
             forwarded: 0,
+        }
+    }
+
+    /// The connection a packet from the guest is for.
+    pub(super) fn key(&self) -> Key {
+        Key {
+            guest_port: self.source_port,
+            host_port: self.target_port,
         }
     }
 

@@ -237,6 +237,22 @@ fn resets_are_bounded() {
 }
 
 #[test]
+fn opening_and_resetting_leaves_nothing_behind() {
+    let mut launcher = Launcher::new();
+    let mut guest = Guest::new(launcher.device());
+    guest.start();
+    // No buffer to receive. That the device keeps no turns for what is gone, it asserts itself.
+    for _ in 0..1000 {
+        send(&mut guest, &packet(REQUEST, 1, 80));
+        assert!(launcher.accept().is_some());
+        send(&mut guest, &packet(RST, 1, 80));
+    }
+    stock(&mut guest);
+    assert_eq!(receive(&mut guest), None);
+    dial(&launcher, &mut guest, 1, 80);
+}
+
+#[test]
 fn a_reset_of_the_device_ends_all_streams() {
     let (launcher, mut guest) = started();
     let mut stream = dial(&launcher, &mut guest, 1, 80);
