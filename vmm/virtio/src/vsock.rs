@@ -78,10 +78,9 @@ pub struct VsockState {
 }
 
 impl Vsock {
-    /// A device with the guest's context id (3 or more), and the channel to the launcher: a connected `SOCK_SEQPACKET`
-    /// socket. A message is a port (4 bytes, little-endian) with one descriptor, the end of a stream: from the device,
-    /// what the guest connected to that port of the host; to the device, what it shall connect to that port of the
-    /// guest.
+    /// A device with the guest's context id (3 or more), and the channel to the launcher: a connected `SOCK_SEQPACKET` socket.
+    /// A message is a port (4 bytes, little-endian) with one descriptor, the end of a stream: from the device, what the guest
+    /// connected to that port of the host; to the device, what it shall connect to that port of the guest.
     ///
     /// # Errors
     /// Those of `epoll_create` and `epoll_ctl`.
@@ -298,11 +297,8 @@ impl Vsock {
                 false => EventFlags::empty(),
             };
             // It is watched already, so this cannot fail but for want of kernel memory; then the next packet tries again.
-            if self
-                .watch
-                .change(&*connection, key.mark(), AWAKE | room)
-                .is_err()
-            {
+            let changed = self.watch.change(&*connection, key.mark(), AWAKE | room);
+            if changed.is_err() {
                 connection.awaits_room = !connection.awaits_room;
             }
         }
