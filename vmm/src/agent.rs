@@ -29,6 +29,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 }
 const DRAIN_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
 /// Connections whose opening frame has not arrived yet. Guest init opens four at most.
 const MOST_PENDING: usize = 8;
+/// Standard output and standard error.
+const OUTPUTS: usize = 2;
 /// As docker: so many SIGINT or SIGTERM end hull whatever the workload does.
 const FORCED_AFTER: u32 = 3;
 
@@ -98,6 +100,8 @@ pub(crate) struct Agent<'a> {
     waiting: Vec<u8>,
     insistence: u32,
     channel_closed: bool,
+    /// Outputs that have not come by now are not waited for any more.
+    gave_up: bool,
     /// When patience with the guest ends, if it does.
     deadline: Option<Instant>,
     status: Option<Status>,
@@ -136,6 +140,7 @@ impl<'a> Agent<'a> {
             waiting: Vec::new(),
             insistence: 0,
             channel_closed: false,
+            gave_up: false,
             deadline: Some(Instant::now() + BOOT_LIMIT),
             status: None,
             ticks: [0; 3],
@@ -146,7 +151,7 @@ impl<'a> Agent<'a> {
     pub(crate) fn run(mut self) -> Result<Outcome, AgentError> {
         loop {
             if let Some(status) = self.status
-                && self.outputs.iter().all(Output::is_done)
+                && self.has_all_output()
             {
                 let ticks = self.ticks;
                 return Ok(Outcome { status, ticks });
@@ -159,6 +164,12 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// A process that ran has two outputs, whose connections may arrive after word of its end.
+    fn has_all_output(&self) -> bool {
+        (self.outputs.len() == OUTPUTS || !self.started || self.gave_up)
+            && self.outputs.iter().all(Output::is_done)
+    }
+
     fn lose_patience(&mut self) -> Result<(), AgentError> {
         if self.status.is_none() {
             return Err(if self.ticks[0] == 0 {
@@ -167,6 +178,7 @@ impl<'a> Agent<'a> {
                 AgentError::Protocol("it closed its connection and went on")
             });
         }
+        self.gave_up = true;
         for output in &mut self.outputs {
             output.give_up_when_idle();
         }

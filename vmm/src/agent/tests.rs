@@ -80,6 +80,12 @@ fn a_run_gives_the_status_and_the_process_it_was_asked_for() {
         send(&mut control, &FromGuest::Started { process: ProcessId(1), tsc: 2 });
         drop(stdout);
         send(&mut control, &exited(7));
+        // The connection of a stream may arrive after word of the end: it is waited for.
+        thread::sleep(DRAIN_LIMIT / 4);
+        drop(guest.open(Opening::Attach(Attach {
+            process: ProcessId(1),
+            stream: Stream::Stderr,
+        })));
         // The host closes first.
         assert_eq!(control.read(&mut [0]).unwrap(), 0);
         asked
