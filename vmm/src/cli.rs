@@ -10,7 +10,11 @@ use crate::failure::{Failure, LAUNCHER};
 
 mod completion;
 mod doctor;
+mod login;
+mod logout;
 mod man;
+mod pull;
+mod push;
 mod run;
 mod size;
 mod version;
@@ -41,6 +45,14 @@ struct Cli {
 enum Verb {
     /// Run a command in a new container
     Run(Box<run::Args>),
+    /// Get an image from a registry
+    Pull(Box<pull::Args>),
+    /// Bring an image to a registry
+    Push(push::Args),
+    /// Keep the credentials for a registry
+    Login(login::Args),
+    /// Forget the credentials for a registry
+    Logout(logout::Args),
     /// Say whether this host can run hull, and what to do if not
     Doctor(doctor::Args),
     /// Print the version of hull and of what it runs with
@@ -69,6 +81,10 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.verb {
         Verb::Run(args) => run::run(&args, cli.root),
+        Verb::Pull(args) => pull::run(&args, cli.root),
+        Verb::Push(args) => push::run(&args, cli.root),
+        Verb::Login(args) => login::run(&args),
+        Verb::Logout(args) => logout::run(&args),
         Verb::Doctor(args) => doctor::run(args, cli.root),
         Verb::Version => version::run(),
         Verb::Completion(args) => completion::run(args, &mut Cli::command()),

@@ -10,6 +10,8 @@ mod launch;
 mod library;
 mod machine;
 mod plan;
+mod progress;
+mod registry;
 mod store;
 mod sys;
 mod timings;

@@ -13,6 +13,7 @@ use crate::failure::{Failure, NOT_EXECUTABLE, NOT_FOUND};
 use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::machine::report::End;
+use crate::registry::{Fetch, When};
 use crate::timings::Clock;
 use crate::vmm::DiskFile;
 use crate::{host, plan, store};
@@ -59,7 +60,13 @@ pub(crate) struct Args {
     /// Print the phases of the run and its counts to standard error at the end
     #[arg(long)]
     pub(crate) timings: bool,
-    /// Image: docker-archive:FILE[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
+    /// When to ask the registry for the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: When,
+    #[command(flatten)]
+    pub(crate) fetch: Fetch,
+    /// Image: NAME[:TAG] in a registry, docker-archive:FILE[:TAG], oci:DIR[:TAG] or
+    /// oci-archive:FILE[:TAG]
     pub(crate) image: OsString,
     /// Command and arguments, instead of the image's CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -77,7 +84,8 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     };
     let initramfs = library.initramfs().map_err(missing)?;
     let store = store::open(root)?;
-    let image = store.get(&Source::parse(&args.image)?)?;
+    let source = Source::parse(&args.image)?;
+    let image = args.fetch.obtain(&store, &source, args.pull)?;
     let plan = plan::plan(args, &image.execution)?;
     clock.image();
 
