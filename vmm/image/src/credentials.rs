@@ -375,3 +375,19 @@ fn entry(login: &Login) -> Map<String, Value> {
     };
     Map::from_iter([(name.to_owned(), Value::String(value))])
 }
+
+/// What is read of a credentials file, for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &[u8]) {
+    let Ok(Value::Object(document)) = serde_json::from_slice(text) else {
+        return;
+    };
+    let _ = helper_for(&document, DEFAULT_DOMAIN);
+    let entries = document.get("auths").and_then(Value::as_object);
+    if let Some((_, entry)) = entries.and_then(|entries| best(entries, "quay.io", "a/b")) {
+        let _ = login(entry);
+    }
+    entries.into_iter().flat_map(Map::values).for_each(|entry| {
+        let _ = login(entry);
+    });
+}

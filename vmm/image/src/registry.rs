@@ -8,6 +8,8 @@ mod client;
 mod document;
 mod download;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod hosts;
 mod http;
 mod progress;

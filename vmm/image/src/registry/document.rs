@@ -87,7 +87,7 @@ pub(super) fn fetch(
 
 /// What a document is. A header and a document that disagree, or a document that could be read in two ways, is refused
 /// (CVE-2021-41190).
-fn kind(bytes: &[u8], header: &str, name: &str) -> Result<String, RegistryError> {
+pub(super) fn kind(bytes: &[u8], header: &str, name: &str) -> Result<String, RegistryError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Probe {

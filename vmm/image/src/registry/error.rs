@@ -131,6 +131,11 @@ impl From<io::Error> for Fault {
         {
             return Self::Handshake(tls.to_string());
         }
+        // The standard library has no kind for this.
+        let text = error.to_string();
+        if text.contains("failed to lookup address") && !text.contains("Temporary failure") {
+            return Self::NoHost;
+        }
         match error.kind() {
             K::TimedOut | K::WouldBlock => Self::Stalled,
             K::ConnectionRefused
@@ -139,7 +144,7 @@ impl From<io::Error> for Fault {
             | K::NetworkDown
             | K::AddrNotAvailable
             | K::PermissionDenied => Self::Connect(error),
-            _ => Self::Broken(error.to_string()),
+            _ => Self::Broken(text),
         }
     }
 }

@@ -74,7 +74,7 @@ struct Document {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Table {
+pub(super) struct Table {
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -277,21 +277,22 @@ fn read(path: &Path) -> Result<Vec<Table>, RegistriesError> {
         path: path.to_owned(),
         source,
     })?;
-    let form = |reason: String| RegistriesError::Form {
+    parse(&text).map_err(|reason| RegistriesError::Form {
         path: path.to_owned(),
         reason,
-    };
-    let document: Document =
-        toml::from_str(&text).map_err(|error| form(error.message().to_owned()))?;
+    })
+}
+
+/// The tables of one file, or what is wrong with it.
+pub(super) fn parse(text: &str) -> Result<Vec<Table>, String> {
+    let document: Document = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     let mut tables = document.registries;
     for table in &mut tables {
         if table.prefix.is_empty() {
             table.prefix.clone_from(&table.location);
         }
         if table.prefix.is_empty() {
-            return Err(form(
-                "A registry has neither prefix nor location".to_owned(),
-            ));
+            return Err("A registry has neither prefix nor location".to_owned());
         }
     }
     Ok(tables)

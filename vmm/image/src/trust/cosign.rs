@@ -148,3 +148,27 @@ impl Signed {
         Ok(())
     }
 }
+
+/// What is read of a payload, for the fuzz target: nothing that is not exactly right is accepted.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(payload: &[u8]) {
+    let wanted = Digest::of(b"");
+    let signed = Signed {
+        keys: Vec::new(),
+        identity: super::identity::Identity::MatchRepository,
+    };
+    let one = Signature {
+        payload: payload.to_vec(),
+        signature: Vec::new(),
+        digest: wanted,
+    };
+    if let Ok(image) = "a.io/b:1".parse()
+        && signed.fits(&one, &image).is_ok()
+    {
+        let text = String::from_utf8_lossy(payload);
+        assert!(
+            text.contains(&wanted.hex()) && text.contains("a.io/b"),
+            "{text}"
+        );
+    }
+}

@@ -102,12 +102,17 @@ impl Policy {
     /// # Errors
     /// When anything in it cannot be used.
     pub fn read(path: &Path) -> Result<Self, TrustError> {
+        Self::parse(path, &read(path)?)
+    }
+
+    /// Reads the text of the file at `path`, and the keys it names.
+    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, TrustError> {
         let form = |reason: String| TrustError::Form {
             path: path.to_owned(),
             reason,
         };
         let document: Document =
-            serde_json::from_slice(&read(path)?).map_err(|error| form(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| form(error.to_string()))?;
         let requirements = |raw: Vec<Raw>| -> Result<Vec<Requirement>, TrustError> {
             if raw.is_empty() {
                 return Err(form("a list of requirements is empty".to_owned()));
