@@ -53,10 +53,10 @@ pub(crate) enum MachineError {
     #[error("{0} failed")]
     Host(&'static str, #[source] io::Error),
     /// A device does not fit.
-    #[error("A device cannot be connected")]
+    #[error(transparent)]
     Plug(#[from] PlugError),
     /// The kernel does not fit.
-    #[error("The guest cannot be loaded")]
+    #[error(transparent)]
     Load(#[from] LoadError),
     /// Too many options.
     #[error(transparent)]

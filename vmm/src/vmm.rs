@@ -31,7 +31,7 @@ enum VmmError {
     #[error("The VMM got no orders")]
     Start(#[from] StartError),
     /// The machine.
-    #[error("The virtual machine failed")]
+    #[error(transparent)]
     Machine(#[from] MachineError),
     /// KVM.
     #[error("This host cannot run guests")]

@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{fstat, ftruncate};
-use rustix::io::pwrite;
+use rustix::fs::{SeekFrom, fstat, ftruncate, seek};
+use rustix::io::{Errno, pwrite};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
@@ -87,34 +87,46 @@ impl GuestMemory {
     /// become holes. The guest stands still.
     pub(crate) fn write_to(&self, file: &File) -> io::Result<()> {
         ftruncate(file, self.size.bytes())?;
-        let mut bytes = vec![0; BATCH];
+        let mut buffer = vec![0; BATCH];
         for batch in self.batches(BATCH) {
-            // A page that nobody touched is zero, but one of a copy has content without being in memory.
-            let resident = match self.file {
-                None => sys::resident(&self.map, batch.guest, batch.length)?,
-                Some(_) => vec![1; batch.length / sys::PAGE],
-            };
-            let content = bytes.get_mut(..batch.length).unwrap_or_default();
-            if resident.iter().all(|page| page & 1 == 0) {
-                continue;
-            }
-            let read = self.map.read_slice(content, GuestAddress(batch.guest));
-            read.map_err(io::Error::other)?;
-            // Neighbouring pages with content leave together.
-            let mut offset = batch.offset;
-            let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
-            let pages: Vec<&[u8]> = content.chunks(sys::PAGE).collect();
-            let runs = pages.chunk_by(|one, next| zero(one) == zero(next));
-            let mut rest = &*content;
-            for run in runs {
-                let (now, later) = rest.split_at(run.iter().map(|page| page.len()).sum());
-                if !run.first().is_none_or(|page| zero(page)) {
-                    write_at(file, now, offset)?;
+            let filled = self.filled(batch)?;
+            let mut start = 0;
+            for run in filled.chunk_by(|one, next| one == next) {
+                let length = run.len() * sys::PAGE;
+                if run.first() == Some(&true) {
+                    let content = buffer.get_mut(..length).unwrap_or_default();
+                    let address = GuestAddress(batch.guest + start);
+                    self.map
+                        .read_slice(content, address)
+                        .map_err(io::Error::other)?;
+                    write_pages(file, content, batch.offset + start)?;
                 }
-                (rest, offset) = (later, offset + now.len() as u64);
+                start += length as u64;
             }
         }
         Ok(())
+    }
+
+    /// For each page whether it can hold anything but zeros.
+    fn filled(&self, batch: Piece) -> io::Result<Vec<bool>> {
+        let resident = sys::resident(&self.map, batch.guest, batch.length)?;
+        let mut filled: Vec<bool> = resident.iter().map(|page| page & 1 != 0).collect();
+        if let Some(file) = &self.file {
+            // What nobody has read yet is in the file alone.
+            let end = batch.offset + batch.length as u64;
+            let mut at = batch.offset;
+            while let Some((data, hole)) = next_data(file, at)?.filter(|(data, _)| *data < end) {
+                let page =
+                    |offset: u64| usize::try_from(offset - batch.offset).unwrap_or(0) / sys::PAGE;
+                let (first, last) = (page(data), page(hole.min(end) + sys::PAGE as u64 - 1));
+                filled.get_mut(first..last).unwrap_or_default().fill(true);
+                at = hole;
+                if at >= end {
+                    break;
+                }
+            }
+        }
+        Ok(filled)
     }
 
     /// The pieces of memory, cut small.
@@ -131,6 +143,30 @@ impl GuestMemory {
     }
 }
 
+/// The next range of a file, from `at` on, that is not a hole.
+fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some((data, seek(file, SeekFrom::Hole(data))?))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes all pages of `content` that are not zero; neighbours leave together.
+fn write_pages(file: &File, content: &[u8], mut offset: u64) -> io::Result<()> {
+    let pages: Vec<&[u8]> = content.chunks(sys::PAGE).collect();
+    let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let mut rest = content;
+    for run in pages.chunk_by(|one, next| zero(one) == zero(next)) {
+        let (now, later) = rest.split_at(run.len() * sys::PAGE);
+        if !zero(now) {
+            write_at(file, now, offset)?;
+        }
+        (rest, offset) = (later, offset + now.len() as u64);
+    }
+    Ok(())
+}
+
 /// Writes all of `bytes`.
 fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -140,7 +176,7 @@ fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
                 bytes = bytes.get(count..).unwrap_or_default();
                 offset += count as u64;
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
