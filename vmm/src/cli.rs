@@ -15,6 +15,7 @@ mod logout;
 mod man;
 mod pull;
 mod push;
+mod refused;
 mod run;
 mod size;
 mod version;
@@ -69,6 +70,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(advice) = refused::advice(&error) {
+                eprintln!("hint: {advice}");
+            }
             return ExitCode::from(if error.use_stderr() { LAUNCHER } else { 0 });
         }
     };

@@ -9,7 +9,9 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 /// What docker's `--sig-proxy` passes on, less what means nothing without a terminal.
-const PASSED: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT];
+const PASSED: [i32; 8] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT,
+];
 
 /// Signals to this process, from [`Signals::catch`] on.
 #[derive(Debug)]
@@ -24,7 +26,10 @@ impl Signals {
 
     /// The signals that have come since the last call, each once.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        self.0.pending().filter_map(|signal| u8::try_from(signal).ok()).collect()
+        self.0
+            .pending()
+            .filter_map(|signal| u8::try_from(signal).ok())
+            .collect()
     }
 }
 

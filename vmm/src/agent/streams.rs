@@ -70,7 +70,11 @@ impl Output {
                     // A connection reset by the guest ends like one that it closed.
                     Err(_) => {}
                 }
-                if first.is_empty() { State::Done } else { copy(self.which, stream, first) }
+                if first.is_empty() {
+                    State::Done
+                } else {
+                    copy(self.which, stream, first)
+                }
             }
             // The thread's end of the pair is closed: it has ended.
             State::Copying { .. } | State::Done => State::Done,
@@ -81,7 +85,12 @@ impl Output {
     pub(super) fn give_up_when_idle(&mut self) {
         match &mut self.state {
             State::Idle(..) => self.state = State::Done,
-            State::Copying { stream, progress, seen, .. } => {
+            State::Copying {
+                stream,
+                progress,
+                seen,
+                ..
+            } => {
                 let bytes = progress.bytes.load(Ordering::Relaxed);
                 if bytes == *seen && !progress.writing.load(Ordering::Relaxed) {
                     let _ = stream.shutdown(Shutdown::Read);
@@ -110,17 +119,31 @@ fn copy(which: Stream, stream: UnixStream, first: Vec<u8>) -> State {
     };
     let (source, told) = (Arc::clone(&stream), Arc::clone(&progress));
     thread::spawn(move || {
-        let sink = if which == Stream::Stdout { rustix::stdio::stdout() } else { rustix::stdio::stderr() };
+        let sink = if which == Stream::Stdout {
+            rustix::stdio::stdout()
+        } else {
+            rustix::stdio::stderr()
+        };
         if pump(&source, sink, &first, &told).is_err() {
             // Nobody reads our output any more: the workload shall learn it.
             let _ = source.shutdown(Shutdown::Both);
         }
         drop(ends_with_thread);
     });
-    State::Copying { thread, stream, progress, seen: 0 }
+    State::Copying {
+        thread,
+        stream,
+        progress,
+        seen: 0,
+    }
 }
 
-fn pump(mut source: &UnixStream, sink: BorrowedFd<'_>, first: &[u8], progress: &Progress) -> io::Result<()> {
+fn pump(
+    mut source: &UnixStream,
+    sink: BorrowedFd<'_>,
+    first: &[u8],
+    progress: &Progress,
+) -> io::Result<()> {
     write_all(sink, first, progress)?;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -144,8 +167,10 @@ fn write_all(sink: BorrowedFd<'_>, mut bytes: &[u8], progress: &Progress) -> io:
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => {
                 // Somebody made our standard output non-blocking: wait as if it were not.
-                let mut ready =
-                    [rustix::event::PollFd::from_borrowed_fd(sink, rustix::event::PollFlags::OUT)];
+                let mut ready = [rustix::event::PollFd::from_borrowed_fd(
+                    sink,
+                    rustix::event::PollFlags::OUT,
+                )];
                 let _ = rustix::event::poll(&mut ready, None);
             }
             Err(error) => return Err(error.into()),
@@ -164,15 +189,20 @@ pub(super) fn serve_stdin(stream: UnixStream) {
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
                 Ok(0) => break,
                 Ok(count) => {
-                    if stream.write_all(buffer.get(..count).unwrap_or_default()).is_err() {
+                    if stream
+                        .write_all(buffer.get(..count).unwrap_or_default())
+                        .is_err()
+                    {
                         break;
                     }
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {
                     let stdin = rustix::stdio::stdin();
-                    let mut ready =
-                        [rustix::event::PollFd::from_borrowed_fd(stdin, rustix::event::PollFlags::IN)];
+                    let mut ready = [rustix::event::PollFd::from_borrowed_fd(
+                        stdin,
+                        rustix::event::PollFlags::IN,
+                    )];
                     let _ = rustix::event::poll(&mut ready, None);
                 }
                 Err(_) => break,

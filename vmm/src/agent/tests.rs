@@ -25,7 +25,12 @@ impl Guest {
         let descriptors = [theirs.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         let port = AGENT_PORT.to_le_bytes();
-        let _ = sendmsg(&self.channel, &[IoSlice::new(&port)], &mut ancillary, SendFlags::NOSIGNAL);
+        let _ = sendmsg(
+            &self.channel,
+            &[IoSlice::new(&port)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        );
         ours
     }
 
@@ -36,7 +41,10 @@ impl Guest {
     }
 
     fn hello(&self) -> UnixStream {
-        self.open(Opening::Hello(Hello { version: VERSION, tsc_at_start: 1 }))
+        self.open(Opening::Hello(Hello {
+            version: VERSION,
+            tsc_at_start: 1,
+        }))
     }
 }
 
@@ -47,7 +55,11 @@ fn process() -> Process {
         env: Vec::new(),
         cwd: "/".into(),
         user: "".into(),
+        groups: Vec::new(),
         stdin: false,
+        terminal: None,
+        privileges: protocol::Privileges::FULL,
+        limits: Vec::new(),
     }
 }
 
@@ -58,7 +70,10 @@ fn run<T: Send + 'static>(
     let child = Command::new("true").spawn().unwrap();
     let (mut vmm, report, channel) = Vmm::of_test(child);
     let guest = thread::spawn(move || guest(Guest { channel, report }));
-    let task = Task { container: Container::default(), process: process() };
+    let task = Task {
+        container: Container::default(),
+        process: process(),
+    };
     let outcome = Agent::new(&mut vmm, task, Signals::catch().unwrap()).run();
     (outcome, guest)
 }
@@ -68,7 +83,11 @@ fn send(control: &mut UnixStream, message: &FromGuest) {
 }
 
 fn exited(code: u8) -> FromGuest {
-    FromGuest::Exited { process: ProcessId(1), status: Status::Code(code), tsc: 3 }
+    FromGuest::Exited {
+        process: ProcessId(1),
+        status: Status::Code(code),
+        tsc: 3,
+    }
 }
 
 #[test]
@@ -76,8 +95,17 @@ fn a_run_gives_the_status_and_the_process_it_was_asked_for() {
     let (outcome, guest) = run(|guest| {
         let mut control = guest.hello();
         let asked = protocol::read::<FromHost>(&mut control).unwrap();
-        let stdout = guest.open(Opening::Attach(Attach { process: ProcessId(1), stream: Stream::Stdout }));
-        send(&mut control, &FromGuest::Started { process: ProcessId(1), tsc: 2 });
+        let stdout = guest.open(Opening::Attach(Attach {
+            process: ProcessId(1),
+            stream: Stream::Stdout,
+        }));
+        send(
+            &mut control,
+            &FromGuest::Started {
+                process: ProcessId(1),
+                tsc: 2,
+            },
+        );
         drop(stdout);
         send(&mut control, &exited(7));
         // The connection of a stream may arrive after word of the end: it is waited for.
@@ -95,7 +123,13 @@ fn a_run_gives_the_status_and_the_process_it_was_asked_for() {
     assert_eq!(outcome.ticks, [1, 2, 3]);
     let container = Container::default();
     let asked = guest.join().unwrap();
-    assert_eq!(asked, Some(FromHost::Run { container, process: process() }));
+    assert_eq!(
+        asked,
+        Some(FromHost::Run {
+            container,
+            process: process()
+        })
+    );
 }
 
 #[test]
@@ -104,7 +138,11 @@ fn a_process_that_never_ran_is_told_apart_from_one_that_ended() {
         let mut control = guest.hello();
         send(
             &mut control,
-            &FromGuest::Failed { process: ProcessId(1), failure: Failure::NotFound, message: "nope".into() },
+            &FromGuest::Failed {
+                process: ProcessId(1),
+                failure: Failure::NotFound,
+                message: "nope".into(),
+            },
         );
         (guest, control)
     });
@@ -118,7 +156,10 @@ fn a_process_that_never_ran_is_told_apart_from_one_that_ended() {
 fn a_stream_left_open_after_the_exit_is_given_up() {
     let (outcome, _) = run(|guest| {
         let mut control = guest.hello();
-        let stdout = guest.open(Opening::Attach(Attach { process: ProcessId(1), stream: Stream::Stdout }));
+        let stdout = guest.open(Opening::Attach(Attach {
+            process: ProcessId(1),
+            stream: Stream::Stdout,
+        }));
         send(&mut control, &exited(0));
         thread::sleep(Duration::from_millis(1));
         (guest, control, stdout)
@@ -152,7 +193,10 @@ fn a_closed_control_connection_ends_in_time_though_the_guest_goes_on() {
         thread::sleep(DRAIN_LIMIT * 5);
         guest
     });
-    assert!(matches!(outcome, Err(AgentError::Protocol(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(AgentError::Protocol(_))),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -165,11 +209,20 @@ fn lies_end_the_run() {
             vec![guest.open(Opening::Attach(Attach { process, stream }))]
         },
         |guest| {
-            let attach = Attach { process: ProcessId(1), stream: Stream::Stderr };
-            vec![guest.open(Opening::Attach(attach)), guest.open(Opening::Attach(attach))]
+            let attach = Attach {
+                process: ProcessId(1),
+                stream: Stream::Stderr,
+            };
+            vec![
+                guest.open(Opening::Attach(attach)),
+                guest.open(Opening::Attach(attach)),
+            ]
         },
         |guest| {
-            let attach = Attach { process: ProcessId(1), stream: Stream::Stdin };
+            let attach = Attach {
+                process: ProcessId(1),
+                stream: Stream::Stdin,
+            };
             vec![guest.open(Opening::Attach(attach))]
         },
         |guest| {
@@ -179,7 +232,10 @@ fn lies_end_the_run() {
         },
         |guest| {
             let mut control = guest.hello();
-            let started = FromGuest::Started { process: ProcessId(9), tsc: 0 };
+            let started = FromGuest::Started {
+                process: ProcessId(9),
+                tsc: 0,
+            };
             send(&mut control, &started);
             vec![control]
         },
@@ -211,12 +267,18 @@ fn a_flood_of_connections_is_dropped_and_the_run_goes_on() {
 fn the_vmms_last_word_is_told() {
     let (outcome, _) = run(|guest| {
         let message = "Attempted to kill init!".into();
-        let report =
-            Report { end: End::Panic { message }, counts: Counts::default(), timings: Timings::default() };
+        let report = Report {
+            end: End::Panic { message },
+            counts: Counts::default(),
+            timings: Timings::default(),
+        };
         send_report(&guest.report, &report).unwrap();
     });
     let error = outcome.unwrap_err().to_string();
-    assert_eq!(error, "The guest's kernel panicked: Attempted to kill init!");
+    assert_eq!(
+        error,
+        "The guest's kernel panicked: Attempted to kill init!"
+    );
 }
 
 #[test]

@@ -21,11 +21,17 @@ struct Check {
 pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let library = Library::from_environment();
     let checks = [
-        Check { what: "KVM", found: kvm() },
+        Check {
+            what: "KVM",
+            found: kvm(),
+        },
         file("kernel", library.kernel(1)),
         file("kernel SMP", library.kernel(2)),
         file("initramfs", library.initramfs()),
-        Check { what: "store", found: stored(root) },
+        Check {
+            what: "store",
+            found: stored(root),
+        },
     ];
     let mut fit = true;
     for check in checks {
@@ -40,7 +46,11 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
             }
         }
     }
-    Ok(if fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if fit {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn kvm() -> Result<String, (String, String)> {
@@ -51,19 +61,27 @@ fn kvm() -> Result<String, (String, String)> {
         };
         (line(&error), hint)
     })?;
-    let fit = if probe::has_virtualisation() { Ok(()) } else { probe::probe(device) };
+    let fit = if probe::has_virtualisation() {
+        Ok(())
+    } else {
+        probe::probe(device)
+    };
     match fit {
         Ok(()) => Ok(format!("{} runs kernels", launch::KVM)),
         Err(unfit) => Err((line(&unfit), host::explain_emulated())),
     }
 }
 
-fn file(what: &'static str, found: Result<crate::library::Opened, crate::library::LibraryError>) -> Check {
+fn file(
+    what: &'static str,
+    found: Result<crate::library::Opened, crate::library::LibraryError>,
+) -> Check {
     let found = match found {
         Ok(file) => Ok(file.path.display().to_string()),
-        Err(error) => {
-            Err((line(&error), "`cargo xtask build` makes it; HULL_LIB names another directory.".to_owned()))
-        }
+        Err(error) => Err((
+            line(&error),
+            "`cargo xtask build` makes it; HULL_LIB names another directory.".to_owned(),
+        )),
     };
     Check { what, found }
 }

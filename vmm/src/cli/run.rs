@@ -91,14 +91,19 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 
     let signals = Signals::catch()?;
     let memory = shape.memory.bytes();
-    let root = DiskFile { file: store.open_root(&image)?.into(), read_only: true };
+    let root = DiskFile {
+        file: store.open_root(&image)?.into(),
+        read_only: true,
+    };
     let mut vmm = Vmm::start(shape, kernel, initramfs, vec![root]).map_err(host::unfit)?;
     let outcome = Agent::new(&mut vmm, plan, signals).run();
     let outcome = outcome.map_err(unfinished)?;
     clock.exited();
     if args.timings {
         // The guest powers off by itself now; its report has the counts.
-        let report = vmm.report().map_err(|Died(status)| AgentError::Died(status))?;
+        let report = vmm
+            .report()
+            .map_err(|Died(status)| AgentError::Died(status))?;
         eprint!("{}", clock.table(&report, &outcome, memory));
     }
     Ok(ExitCode::from(match outcome.status {
@@ -117,12 +122,16 @@ fn missing(error: LibraryError) -> Failure {
 fn unfinished(error: AgentError) -> Failure {
     match &error {
         AgentError::Failed(_, protocol::Failure::NotFound) => Failure::new(error).code(NOT_FOUND),
-        AgentError::Failed(_, protocol::Failure::NotExecutable) => Failure::new(error).code(NOT_EXECUTABLE),
+        AgentError::Failed(_, protocol::Failure::NotExecutable) => {
+            Failure::new(error).code(NOT_EXECUTABLE)
+        }
         AgentError::Forced(signal) => {
             let code = signal.saturating_add(128);
             Failure::new(error).code(code)
         }
-        AgentError::Ended(End::Emulation { .. }) => Failure::new(error).hint(host::explain_emulated()),
+        AgentError::Ended(End::Emulation { .. }) => {
+            Failure::new(error).hint(host::explain_emulated())
+        }
         AgentError::Ended(End::Panic { .. } | End::TripleFault) | AgentError::Silent => {
             Failure::new(error).hint("`hull run --kernel-log` shows what the guest's kernel says.")
         }

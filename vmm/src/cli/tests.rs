@@ -19,15 +19,51 @@ fn sizes_are_read_as_docker_reads_them() {
     ] {
         assert_eq!(text.parse::<Size>().unwrap(), Size(bytes), "{text}");
     }
-    for text in ["", "m", "-1m", "1x", "1.m", ".5m", "1.2.3m", "99999999999t", "1e3", "١m"] {
+    for text in [
+        "",
+        "m",
+        "-1m",
+        "1x",
+        "1.m",
+        ".5m",
+        "1.2.3m",
+        "99999999999t",
+        "1e3",
+        "١m",
+    ] {
         assert!(text.parse::<Size>().is_err(), "{text}");
     }
 }
 
 #[test]
 fn flags_after_the_image_belong_to_the_command() {
-    let cli = Cli::try_parse_from(["hull", "run", "-i", "oci:x", "ls", "-la", "--rm", "--", "-e"]).unwrap();
-    let Verb::Run(args) = cli.verb else { panic!("not run") };
+    let cli = Cli::try_parse_from([
+        "hull", "run", "-i", "oci:x", "ls", "-la", "--rm", "--", "-e",
+    ])
+    .unwrap();
+    let Verb::Run(args) = cli.verb else {
+        panic!("not run")
+    };
     assert!(args.interactive && !args.rm && args.env.is_empty());
     assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
+}
+
+#[test]
+fn flags_that_docker_has_and_hull_has_not_are_explained() {
+    let advice = |flag: &str| {
+        let error = Cli::try_parse_from(["hull", "run", flag, "x", "image"]).unwrap_err();
+        refused::advice(&error)
+    };
+    for flag in [
+        "-t",
+        "-it",
+        "-v",
+        "-d",
+        "--publish=80:80",
+        "--privileged",
+        "--device",
+    ] {
+        assert!(advice(flag).is_some(), "{flag}");
+    }
+    assert_eq!(advice("--no-such-flag"), None);
 }

@@ -38,10 +38,18 @@ fn banner(kernel: &mut (impl Read + Seek)) -> Option<String> {
     loop {
         let kept = window.len().min(256);
         window.drain(..window.len() - kept);
-        if kernel.by_ref().take(STEP as u64).read_to_end(&mut window).ok()? == 0 {
+        if kernel
+            .by_ref()
+            .take(STEP as u64)
+            .read_to_end(&mut window)
+            .ok()?
+            == 0
+        {
             return None;
         }
-        let found = window.windows(BANNER.len()).position(|bytes| bytes == BANNER);
+        let found = window
+            .windows(BANNER.len())
+            .position(|bytes| bytes == BANNER);
         let rest = found.and_then(|at| window.get(at + BANNER.len()..));
         // The format string of the banner starts alike; a release starts with a digit.
         if let Some(rest) = rest.filter(|rest| rest.first().is_some_and(u8::is_ascii_digit)) {
