@@ -152,6 +152,15 @@ impl Fetch {
             When::Always => None,
             When::Missing | When::Never => store.named(reference)?,
         };
+        let known = match (known, &self.platform) {
+            // A name may stand for an image of another platform that was pulled before.
+            (Some(image), Some(platform)) => {
+                let config = store.config(&image.id)?;
+                let fits = config.os == platform.os && config.architecture == platform.architecture;
+                fits.then_some(image)
+            }
+            (known, _) => known,
+        };
         match known {
             Some(image) => Ok(image),
             None if when == When::Never => {

@@ -15,8 +15,8 @@ use crate::{Descriptor, Digest, DocumentError, Hasher};
 
 /// What a transfer must bring between two breaks for the count of breaks to start anew, in bytes.
 const PROGRESS: u64 = 256 * 1024;
-/// The slowest transfer that is not taken for a stall, in bytes per second.
-const SLOWEST: u64 = 1024;
+/// The slowest transfer that is not taken for a stall, in bytes per millisecond.
+const SLOWEST: u128 = 1;
 
 /// A blob that is fetched while it is read. The end is reported only when size and digest are right; what was read before
 /// is not yet verified.
@@ -121,7 +121,8 @@ impl Blob {
         let (since, from) = self.window;
         let allowed = self.limits().stall * 2;
         if since.elapsed() > allowed {
-            if self.offset - from < SLOWEST * allowed.as_secs() && self.offset < self.size {
+            let wanted = SLOWEST * allowed.as_millis();
+            if u128::from(self.offset - from) < wanted && self.offset < self.size {
                 self.stream = None;
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -18,6 +18,9 @@ use super::tls::Authorities;
 use super::url::{Origin, Url};
 use crate::secret::Secret;
 
+#[cfg(test)]
+mod tests;
+
 /// Most redirects followed in a row.
 const REDIRECTS_MAX: usize = 5;
 /// Most that is read of a refusal's body, in bytes.
@@ -139,7 +142,7 @@ impl Http {
             let (fault, wished) = match self.once(call) {
                 Ok(answer) if !is_transient(answer.status) => return Ok(answer),
                 Ok(answer) => {
-                    let wished = retry_after(&answer.headers);
+                    let wished = retry_after(&answer.headers, now());
                     let status = answer.status.as_u16();
                     let reason = answer.refusal();
                     (Fault::Status { status, reason }, wished)
@@ -306,10 +309,25 @@ fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// The pause a server asks for, in seconds. The form with a date is not used by registries and is left alone.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// Seconds since 1970 from which on a number in `Retry-After` can only be a date.
+const DATE: u64 = 1_000_000_000;
+
+/// The pause a server asks for: seconds, or, as docker hub has it, seconds since 1970. The form with a written date is
+/// not used by registries and is left alone.
+fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    let number: u64 = text.trim().parse().ok()?;
+    let seconds = match number {
+        DATE.. => number.saturating_sub(now),
+        pause => pause,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
 }
 
 impl Answer {

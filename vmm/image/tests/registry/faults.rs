@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Answer(String, Vec<u8>),
     /// Answer with this head and a body without end.
     Endless(String),
+    /// Let it through, but let single bytes of the answer's body drip.
+    Drip,
     /// Answer nothing.
     Hang,
     /// Close the connection.
@@ -171,6 +173,15 @@ impl Shared {
                 let until = Instant::now() + Duration::from_secs(10);
                 while Instant::now() < until && !self.stop.load(Ordering::Relaxed) {
                     writer.write_all(&[b' '; 4096])?;
+                }
+                Ok(())
+            }
+            Action::Drip => {
+                self.pass(&request, &mut writer, 0, None)?;
+                let until = Instant::now() + Duration::from_secs(10);
+                while Instant::now() < until && !self.stop.load(Ordering::Relaxed) {
+                    writer.write_all(b"x")?;
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 Ok(())
             }

@@ -5,6 +5,7 @@ mod auth;
 mod download;
 mod faults;
 mod fixture;
+mod proxy;
 mod pull;
 mod push;
 mod refusals;

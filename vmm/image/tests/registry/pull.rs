@@ -139,6 +139,26 @@ fn silence_times_out_and_is_tried_again() {
 }
 
 #[test]
+fn single_bytes_are_as_good_as_silence() {
+    let (registry, home, _) = published();
+    let faults = Faults::start(&registry.address, |seen| match seen.is_blob() {
+        true => Action::Drip,
+        false => Action::Pass,
+    });
+    let repository = Arc::new(home.client().open(&name(&faults.address, "app:1")).unwrap());
+    let fetched = repository.manifest(&Platform::host()).unwrap();
+    let started = Instant::now();
+    let mut blob = repository.blob(&fetched.manifest.layers[0]);
+    let error = std::io::copy(&mut blob, &mut std::io::sink()).unwrap_err();
+    assert!(error.to_string().contains("Timed out"), "{error}");
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
 fn a_busy_server_is_given_the_time_it_asks_for_within_bounds() {
     let (registry, home, image) = published();
     let faults = Faults::start(&registry.address, |seen| match seen.earlier {

@@ -1,11 +1,14 @@
 //! Certificates: who is trusted, and by what configuration.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use image::Platform;
 use image::registry::{Fault, RegistryError};
 
-use crate::fixture::{Home, Image, Registry, noise};
+use crate::faults::{Action, Faults};
+use crate::fixture::{Home, Image, Registry, name, noise};
 
 fn outcome(home: &Home, registry: &Registry) -> Result<(), RegistryError> {
     let repository = home.client().open(&registry.name("app:1")).unwrap();
@@ -107,4 +110,74 @@ fn a_client_certificate_needs_its_key() {
     );
     home.write(&file("client.key"), read(&registry, "key.pem"));
     outcome(&home, &registry).unwrap();
+}
+
+/// OpenSSL's server, which sends files as whole answers.
+struct Canned(std::process::Child);
+
+impl Drop for Canned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn encrypted_does_not_lead_to_plain() {
+    let registry = Registry::with_tls();
+    let plain = Faults::start("127.0.0.1:9", |_| Action::Close);
+    let mut home = Home::new();
+    home.tls_verify = Some(true);
+    let file = |name: &str| registry.directory.path().join(name);
+    home.variable("SSL_CERT_FILE", file("cert.pem"));
+    home.write(
+        "v2/app/manifests/1",
+        format!(
+            "HTTP/1.1 302 X\r\nContent-Length: 0\r\nLocation: http://{}/x\r\n\r\n",
+            plain.address
+        ),
+    );
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let child = Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "openssl",
+            "s_server",
+            "-quiet",
+            "-HTTP",
+            "-accept",
+        ])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("-cert")
+        .arg(file("cert.pem"))
+        .arg("-key")
+        .arg(file("key.pem"))
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is needed");
+    let _server = Canned(child);
+    let up = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !up() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let from = name(&format!("127.0.0.1:{port}"), "app:1");
+    let error = home
+        .client()
+        .open(&from)
+        .unwrap()
+        .manifest(&Platform::host())
+        .unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::Exchange(e) if matches!(e.fault, Fault::Redirect { .. })),
+        "{error}"
+    );
+    assert!(plain.seen().is_empty());
 }
