@@ -2,13 +2,13 @@
 //! store; whoever calls decides when the file becomes visible.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use crate::erofs::{self, DataWriter};
 use crate::layer::{self, LayerError};
 use crate::stream::{self, Expected, Found, StreamError};
 use crate::tree::Tree;
-use crate::{Digest, Limits, WriteError};
+use crate::{Digest, Hasher, Limits, WriteError};
 
 /// Where a conversion gets the layers of an image from.
 pub trait Layers {
@@ -56,33 +56,33 @@ pub(crate) fn chain_id(diff_ids: &[Digest]) -> Digest {
     })
 }
 
-/// Opens the file that keeps a copy of a layer's packed bytes.
-pub(crate) type Copies<'a> = &'a mut dyn FnMut(usize) -> io::Result<File>;
+/// A finished file system.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    /// What the layers turned out to be.
+    pub(crate) layers: Vec<Found>,
+    /// Length of the image.
+    pub(crate) bytes: u64,
+    /// Digest of the image.
+    pub(crate) digest: Digest,
+}
 
-/// Converts all layers into `file`, which is empty. Returns what the layers turned out to be and the
-/// length of the image.
+/// Converts all layers into `file`, which is empty, and makes it durable.
 pub(crate) fn convert(
     file: &File,
     layers: &[Expected],
     source: &mut dyn Layers,
-    mut copies: Option<Copies<'_>>,
     limits: &Limits,
-) -> Result<(Vec<Found>, u64), ConvertError> {
+) -> Result<Converted, ConvertError> {
     let mut tree = Tree::new(limits.clone());
     let mut data = DataWriter::new(file, limits.image);
     let mut found = Vec::with_capacity(layers.len());
     let mut allowance = limits.unpacked;
     for (position, expected) in layers.iter().enumerate() {
         let number = position + 1;
-        let open = |source| ConvertError::Open { number, source };
-        let mut copy = copies
-            .as_mut()
-            .map(|copies| copies(position))
-            .transpose()
-            .map_err(open)?;
-        let copy = copy.as_mut().map(|copy| copy as &mut (dyn Write + Send));
-        let packed = source.open(position).map_err(open)?;
-        let layer = stream::unpack(packed, copy, expected, limits, allowance, |input| {
+        let packed = source.open(position);
+        let packed = packed.map_err(|source| ConvertError::Open { number, source })?;
+        let layer = stream::unpack(packed, expected, limits, allowance, |input| {
             layer::apply(input, &mut tree, &mut data)
         });
         let layer = layer.map_err(|source| ConvertError::Layer {
@@ -94,8 +94,39 @@ pub(crate) fn convert(
         found.push(layer);
     }
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-    let length = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
-    Ok((found, length))
+    let bytes = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
+    // The disk writes while the digest is made.
+    let (synced, digest) = std::thread::scope(|scope| {
+        let digest = scope.spawn(|| digest_of(file, bytes));
+        (file.sync_data(), digest.join())
+    });
+    synced.map_err(ConvertError::Sync)?;
+    let digest = digest.map_err(|_| ConvertError::Sync(io::ErrorKind::Other.into()))?;
+    Ok(Converted {
+        layers: found,
+        bytes,
+        digest: digest.map_err(ConvertError::Sync)?,
+    })
+}
+
+/// Digest of the first `length` bytes of a file.
+pub(crate) fn digest_of(file: &File, length: u64) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut position = 0;
+    while position < length {
+        let most = usize::try_from(length - position)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let piece = buffer.get_mut(..most).unwrap_or_default();
+        let count = std::os::unix::fs::FileExt::read_at(file, piece, position)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(piece.get(..count).unwrap_or_default());
+        position += count as u64;
+    }
+    Ok(hasher.finish())
 }
 
 /// A UUID made of a digest (RFC 9562, version 8).

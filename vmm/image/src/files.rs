@@ -175,6 +175,11 @@ impl Files {
         }
     }
 
+    /// Whether there is such a file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.open(name).is_ok()
+    }
+
     /// A whole file of at most `most` bytes.
     pub(crate) fn read(&self, name: &str, most: usize) -> Result<Vec<u8>, FilesError> {
         let mut part = self.open(name)?;
@@ -213,6 +218,16 @@ fn resolve(base: &[u8], path: &[u8]) -> Vec<u8> {
         }
     }
     parts.join(&b'/')
+}
+
+/// All of a file, from its beginning.
+pub(crate) fn whole(file: &File) -> io::Result<Part> {
+    let end = file.metadata()?.len();
+    Ok(Part {
+        file: Arc::new(file.try_clone()?),
+        position: 0,
+        end,
+    })
 }
 
 /// A stretch of a file, read without moving anybody's position.

@@ -19,6 +19,7 @@ mod config;
 mod convert;
 pub mod credentials;
 mod digest;
+mod directory;
 mod erofs;
 mod files;
 mod layer;
@@ -41,6 +42,7 @@ pub mod trust;
 pub use config::{Execution, History, ImageConfig, RootFs};
 pub use convert::{ConvertError, Layers};
 pub use digest::{Digest, DigestError, Hasher};
+pub use directory::WalkError;
 pub use erofs::WriteError;
 pub use files::FilesError;
 pub use layer::LayerError;
@@ -54,7 +56,8 @@ pub use pull::{Pull, PullError, Pulled};
 pub use push::PushError;
 pub use secret::Secret;
 pub use store::{
-    AddError, Adding, BlobWriter, GetError, Image, Share, Store, StoreError, Tagged,
+    AddError, Adding, BlobWriter, Format, GetError, Image, Listed, Loaded, Problem, ProblemKind, RemoveError, Removed, SaveError, Share, Store,
+    StoreError, Tagged, Usage,
 };
 pub use stream::{Expected, StreamError};
 pub use tar::TarError;

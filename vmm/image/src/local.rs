@@ -1,8 +1,8 @@
 //! Images in local archives and layouts: from a file or directory to the documents of one image and
 //! the places of its layers. Knows no store; reads no layer.
 
-use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -11,8 +11,7 @@ use crate::files::{Files, FilesError};
 use crate::manifest::{document, parse_config};
 use crate::stream::Expected;
 use crate::{
-    Descriptor, Digest, DocumentError, ImageConfig, Index, MAX_DOCUMENT, Manifest, ManifestOrIndex,
-    Platform,
+    Descriptor, Digest, DocumentError, Index, MAX_DOCUMENT, Manifest, ManifestOrIndex, Platform,
 };
 
 /// Annotation of an OCI layout's index that holds the tag.
@@ -68,6 +67,14 @@ pub enum OpenError {
         /// What was said.
         announced: u64,
     },
+    /// Neither `manifest.json` nor `index.json`.
+    #[error(
+        "It is neither a docker archive nor an OCI layout: it has no manifest.json and no index.json"
+    )]
+    Kind,
+    /// A packed archive that does not unpack, or to more than is allowed.
+    #[error("It cannot be unpacked")]
+    Unpack(#[source] io::Error),
     /// Indexes within indexes without end.
     #[error("The index is nested more than {MAX_NESTING} deep")]
     Nesting,
@@ -84,7 +91,6 @@ fn offer(tags: &[String]) -> String {
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) config_bytes: Vec<u8>,
-    pub(crate) config: ImageConfig,
     /// Manifest as it stands there; docker archives have none.
     pub(crate) manifest: Option<Vec<u8>>,
     /// What the archive calls it.
@@ -92,7 +98,7 @@ pub(crate) struct Local {
     pub(crate) layers: Vec<Expected>,
     /// Name of each layer's file.
     paths: Vec<String>,
-    files: Files,
+    files: Arc<Files>,
 }
 
 impl Layers for Local {
@@ -113,11 +119,19 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
+/// Opens an archive whose kind is not known: docker's, or an OCI layout's.
+pub(crate) fn archive(files: Files, tag: Option<&str>) -> Result<Local, OpenError> {
+    match (files.has("manifest.json"), files.has("index.json")) {
+        (true, _) => docker_archive(files, tag),
+        (false, true) => oci_layout(files, tag),
+        (false, false) => Err(OpenError::Kind),
+    }
+}
+
 /// Opens an image of a docker archive.
-pub(crate) fn docker_archive(archive: File, tag: Option<&str>) -> Result<Local, OpenError> {
-    let files = Files::archive(archive)?;
-    let bytes = files.read("manifest.json", MAX_DOCUMENT)?;
-    let mut images: Vec<DockerImage> = document("manifest", &bytes)?;
+pub(crate) fn docker_archive(files: Files, tag: Option<&str>) -> Result<Local, OpenError> {
+    let files = Arc::new(files);
+    let mut images = docker_images(&files)?;
     let offered = || {
         let tags = images
             .iter()
@@ -150,7 +164,38 @@ pub(crate) fn docker_archive(archive: File, tag: Option<&str>) -> Result<Local, 
                 offered: offered(),
             })?,
     };
-    let image = images.swap_remove(position);
+    docker_image(&files, images.swap_remove(position))
+}
+
+/// Opens every image of an archive: all of a docker archive, all an OCI layout has for this platform.
+pub(crate) fn all(files: Files) -> Result<Vec<Local>, OpenError> {
+    let files = Arc::new(files);
+    if files.has("manifest.json") {
+        let images = docker_images(&files)?;
+        return images
+            .into_iter()
+            .map(|image| docker_image(&files, image))
+            .collect();
+    }
+    if !files.has("index.json") {
+        return Err(OpenError::Kind);
+    }
+    let index = Index::parse(&files.read("index.json", MAX_DOCUMENT)?)?;
+    let here = Platform::host();
+    let offered = |entry: &&Descriptor| {
+        let platform = entry.platform.as_ref();
+        platform.is_none_or(|there| there.os == here.os && there.architecture == here.architecture)
+    };
+    let entries = index.manifests.into_iter().filter(|entry| offered(&entry));
+    entries.map(|entry| follow(&files, entry)).collect()
+}
+
+fn docker_images(files: &Files) -> Result<Vec<DockerImage>, OpenError> {
+    let bytes = files.read("manifest.json", MAX_DOCUMENT)?;
+    Ok(document("manifest", &bytes)?)
+}
+
+fn docker_image(files: &Arc<Files>, image: DockerImage) -> Result<Local, OpenError> {
     let config_bytes = files.read(&image.config, MAX_DOCUMENT)?;
     let found = Digest::of(&config_bytes);
     if let Some(expected) = digest_in_name(&image.config).filter(|expected| *expected != found) {
@@ -186,12 +231,11 @@ pub(crate) fn docker_archive(archive: File, tag: Option<&str>) -> Result<Local, 
     let names = image.repo_tags.unwrap_or_default();
     Ok(Local {
         config_bytes,
-        config,
         manifest: None,
         names,
         layers,
         paths,
-        files,
+        files: files.clone(),
     })
 }
 
@@ -222,12 +266,16 @@ fn same_tag(name: &str, wanted: &str) -> bool {
 
 /// Opens an image of an OCI layout.
 pub(crate) fn oci_layout(files: Files, tag: Option<&str>) -> Result<Local, OpenError> {
-    let bytes = files.read("index.json", MAX_DOCUMENT)?;
-    let index = Index::parse(&bytes)?;
-    let mut entry = choose(&index, tag)?.clone();
+    let index = Index::parse(&files.read("index.json", MAX_DOCUMENT)?)?;
+    let entry = choose(&index, tag)?.clone();
+    follow(&Arc::new(files), entry)
+}
+
+/// From an entry of an index through further indexes to an image.
+fn follow(files: &Arc<Files>, mut entry: Descriptor) -> Result<Local, OpenError> {
     let names = name_of(&entry).map(str::to_owned).into_iter().collect();
     for _ in 0..MAX_NESTING {
-        let bytes = blob(&files, &entry)?;
+        let bytes = blob(files, &entry)?;
         match ManifestOrIndex::parse(&bytes, Some(&entry.media_type))? {
             ManifestOrIndex::Index(index) => entry = index.select(&Platform::host())?.clone(),
             ManifestOrIndex::Manifest(manifest) => return image(files, bytes, &manifest, names),
@@ -237,12 +285,12 @@ pub(crate) fn oci_layout(files: Files, tag: Option<&str>) -> Result<Local, OpenE
 }
 
 fn image(
-    files: Files,
+    files: &Arc<Files>,
     bytes: Vec<u8>,
     manifest: &Manifest,
     names: Vec<String>,
 ) -> Result<Local, OpenError> {
-    let config_bytes = blob(&files, &manifest.config)?;
+    let config_bytes = blob(files, &manifest.config)?;
     let config = manifest.parse_config(&config_bytes)?;
     let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids);
     let layers = layers.map(|(layer, diff_id)| Expected {
@@ -258,12 +306,11 @@ fn image(
         .collect();
     Ok(Local {
         config_bytes,
-        config,
         manifest: Some(bytes),
         names,
         layers,
         paths,
-        files,
+        files: files.clone(),
     })
 }
 

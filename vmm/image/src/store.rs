@@ -1,7 +1,8 @@
 //! The image store: a directory in which everything is named by its digest.
 //!
 //! ```text
-//! roots/HEX-1.erofs   file systems; HEX is the chain id of the layers, 1 the writer's version
+//! roots/HEX-1.erofs   file systems; HEX is the chain id of the layers, 1 the writer's version;
+//!                     beside each a .json with its digest and what its layers were
 //! images/HEX.json     images by id: which root, how to run; appears when all of it is there
 //! blobs/sha256/HEX    configurations of all images; manifests and layers of those that keep them
 //! names/HEX           what a name stands for; HEX is the name's digest
@@ -13,9 +14,14 @@
 //! Whoever dies leaves files in `tmp/` that nobody locks; the next conversion removes them.
 
 mod blobs;
+mod check;
 mod directory;
+mod get;
+mod load;
+mod manage;
 mod names;
 mod record;
+mod save;
 mod sources;
 
 use std::fs::File;
@@ -25,21 +31,28 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-pub use blobs::{Adding, BlobWriter, Share};
 use blobs::blob_name;
+pub use blobs::{Adding, BlobWriter, Share};
+pub use check::{Problem, ProblemKind};
 pub(crate) use directory::Directory;
+pub use get::GetError;
+pub use load::Loaded;
+pub use manage::{Listed, RemoveError, Removed, Usage};
+use names::NAMES;
 pub use names::Tagged;
 pub use record::Image;
-use record::{Record, RecordLayer};
+use record::{Record, RecordLayer, RootRecord};
+pub use save::{Format, SaveError};
 
 use crate::convert::{self, ConvertError, Layers, chain_id};
-use crate::files::{self, Files, FilesError};
-use crate::local::{self, Local, OpenError};
 use crate::manifest::parse_config;
-use crate::reference::Source;
 use crate::stream::Expected;
 use crate::{Digest, DocumentError, ImageConfig, Limits};
 
+/// Directory of the file systems.
+const ROOTS: &str = "roots";
+/// Directory of the images' records.
+const IMAGES: &str = "images";
 /// Version of the EROFS writer: a change of its output needs another, or old images are reused.
 const ROOT_VERSION: u32 = 1;
 
@@ -82,33 +95,6 @@ pub enum StoreError {
     Removed(Digest),
 }
 
-/// Why an image cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum GetError {
-    /// The store itself.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The archive or layout, or a document in it.
-    #[error("{image} holds no image that can be used")]
-    Open {
-        /// What was asked for.
-        image: String,
-        /// Why.
-        source: OpenError,
-    },
-    /// A layer.
-    #[error("{image} cannot be converted")]
-    Convert {
-        /// What was asked for.
-        image: String,
-        /// Why.
-        source: ConvertError,
-    },
-    /// Not something that lies on this machine.
-    #[error("{0} is not on this machine")]
-    Remote(String),
-}
-
 /// The image store of one user.
 #[derive(Debug)]
 pub struct Store {
@@ -132,76 +118,6 @@ impl Store {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
-    }
-
-    /// The image that a local source holds: from the store if it is there, converted otherwise.
-    ///
-    /// # Errors
-    /// When it is not local, broken, or cannot be written. The store is as before then.
-    pub fn get(&self, source: &Source) -> Result<Image, GetError> {
-        let (path, tag) = match source {
-            Source::DockerArchive { path, name } => (path, name.as_deref()),
-            Source::OciArchive { path, tag } => (path, tag.as_deref()),
-            Source::Oci { path, tag } => (path, tag.as_deref()),
-            Source::Registry(reference) => {
-                let named = self.named(reference)?;
-                return named.ok_or_else(|| GetError::Remote(source.to_string()));
-            }
-            other => return Err(GetError::Remote(other.to_string())),
-        };
-        let open = |source_error| GetError::Open {
-            image: source.to_string(),
-            source: source_error,
-        };
-        let looked_at = match source {
-            Source::Oci { .. } => &path.join("index.json"),
-            _ => path,
-        };
-        let file = files::open(looked_at).map_err(|error| open(error.into()))?;
-        let seen = sources::Seen::of(source, looked_at, &file);
-        if let Some(image) = seen.as_ref().and_then(|seen| self.remembered(seen)) {
-            return Ok(image);
-        }
-        let local = match source {
-            Source::Oci { .. } => local::oci_layout(Files::Directory(path.clone()), tag),
-            Source::OciArchive { .. } => self
-                .archive(file)
-                .map_err(OpenError::from)
-                .and_then(|file| local::oci_layout(Files::archive(file)?, tag)),
-            _ => self
-                .archive(file)
-                .map_err(OpenError::from)
-                .and_then(|file| local::docker_archive(file, tag)),
-        };
-        let mut local = local.map_err(open)?;
-        let image = self.convert_local(source, &mut local)?;
-        if let Some(seen) = seen {
-            self.remember(&seen, looked_at, &image);
-        }
-        Ok(image)
-    }
-
-    fn convert_local(&self, source: &Source, local: &mut Local) -> Result<Image, GetError> {
-        let config_bytes = std::mem::take(&mut local.config_bytes);
-        let layers = std::mem::take(&mut local.layers);
-        self.convert(&config_bytes, &layers, local)
-            .map_err(|error| match error {
-                AddError::Store(error) => GetError::Store(error),
-                AddError::Document(error) => GetError::Open {
-                    image: source.to_string(),
-                    source: error.into(),
-                },
-                AddError::Convert(error) => GetError::Convert {
-                    image: source.to_string(),
-                    source: error,
-                },
-            })
-    }
-
-    /// An archive that can be read at any place: a packed one is unpacked into a file without a name.
-    fn archive(&self, file: File) -> Result<File, FilesError> {
-        // Packed archives come with `-` and `load`.
-        Ok(file)
     }
 
     /// The image with these documents, from the store or converted now. Processes that want the same
@@ -235,18 +151,32 @@ impl Store {
         if let Some(image) = self.find(&id)? {
             return Ok(image);
         }
-        let mut record = Record::new(&parsed, &root);
-        if let Some(bytes) = self.directory.length(&root)? {
-            record.root_bytes = bytes;
-            temporary.remove();
-        } else {
-            self.directory.remove_dead();
-            let (found, bytes) =
-                convert::convert(temporary.file(), layers, source, None, &self.limits)?;
-            record.root_bytes = bytes;
-            record.layers = found.iter().zip(layers).map(RecordLayer::new).collect();
-            temporary.commit(&root)?;
-        }
+        let bytes = match self.directory.length(&root)? {
+            Some(bytes) => {
+                temporary.remove();
+                bytes
+            }
+            None => {
+                self.directory.remove_dead();
+                let converted = convert::convert(temporary.file(), layers, source, &self.limits)?;
+                let layers = converted
+                    .layers
+                    .iter()
+                    .zip(layers)
+                    .map(RecordLayer::new)
+                    .collect();
+                let (bytes, digest) = (converted.bytes, converted.digest);
+                let about = RootRecord {
+                    bytes,
+                    digest,
+                    layers,
+                };
+                self.directory.write_json(&about_root(&root), &about)?;
+                temporary.commit(&root)?;
+                bytes
+            }
+        };
+        let record = Record::new(&parsed, &root, bytes);
         self.directory.write(&blob_name(&id), config)?;
         self.directory.write_json(&image_name(&id), &record)?;
         Ok(record.image(id, &self.directory))
@@ -257,11 +187,20 @@ impl Store {
     /// # Errors
     /// When the store has no such image or cannot be written.
     pub fn keep(&self, id: &Digest, manifest: &Digest) -> Result<(), StoreError> {
+        self.set_manifest(id, Some(*manifest))
+    }
+
+    /// Forgets that blobs of the image were kept.
+    fn keep_nothing(&self, id: &Digest) -> Result<(), StoreError> {
+        self.set_manifest(id, None)
+    }
+
+    fn set_manifest(&self, id: &Digest, manifest: Option<Digest>) -> Result<(), StoreError> {
         let name = image_name(id);
         let record: Option<Record> = self.directory.read_json(&name)?;
         let mut record = record.ok_or(StoreError::Unknown(*id))?;
-        if record.manifest != Some(*manifest) {
-            record.manifest = Some(*manifest);
+        if record.manifest != manifest {
+            record.manifest = manifest;
             self.directory.write_json(&name, &record)?;
         }
         Ok(())
@@ -334,11 +273,16 @@ pub enum AddError {
 }
 
 fn root_name(chain: &Digest) -> String {
-    format!("roots/{}-{ROOT_VERSION}.erofs", chain.hex())
+    format!("{ROOTS}/{}-{ROOT_VERSION}.erofs", chain.hex())
+}
+
+/// Name of what is written down about a root.
+fn about_root(root: &str) -> String {
+    format!("{root}.json")
 }
 
 fn image_name(id: &Digest) -> String {
-    format!("images/{}.json", id.hex())
+    format!("{IMAGES}/{}.json", id.hex())
 }
 
 #[cfg(test)]

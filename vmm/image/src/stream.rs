@@ -1,7 +1,7 @@
 //! One layer on its way from its packed bytes to the tar reader: unpacked on a thread of its own,
 //! hashed on both sides, bounded. Knows nothing of what is inside.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::tar::Input;
@@ -79,26 +79,75 @@ pub(crate) struct Found {
     pub(crate) unpacked: u64,
 }
 
-/// Unpacks `source`, lets `consume` read the tar, and checks sizes and digests of both. `copy` gets
-/// the packed bytes as they pass. `allowance` bounds the unpacked bytes.
-pub(crate) fn unpack<'a, E: From<StreamError>>(
-    source: Box<dyn Read + Send + 'a>,
-    copy: Option<&'a mut (dyn Write + Send)>,
+/// Unpacks `source`, lets `consume` read the tar, and checks sizes and digests of both. `allowance`
+/// bounds the unpacked bytes.
+pub(crate) fn unpack<E: From<StreamError>>(
+    source: Box<dyn Read + Send + '_>,
     expected: &Expected,
     limits: &Limits,
     allowance: u64,
     consume: impl FnOnce(&mut Pieces) -> Result<(), E>,
 ) -> Result<Found, E> {
+    let (found, diff_id, read) = run(source, expected.size, limits, allowance, consume)?;
+    if read != expected.size {
+        return Err(StreamError::Shorter {
+            found: read,
+            announced: expected.size,
+        }
+        .into());
+    }
+    if let Some(expected) = expected.digest.filter(|expected| *expected != found.digest) {
+        return Err(StreamError::Digest {
+            expected,
+            found: found.digest,
+        }
+        .into());
+    }
+    if diff_id != expected.diff_id {
+        return Err(StreamError::DiffId {
+            expected: expected.diff_id,
+            found: diff_id,
+        }
+        .into());
+    }
+    Ok(found)
+}
+
+/// Digest of what `source`, of `size` bytes, unpacks to.
+pub(crate) fn measure(
+    source: Box<dyn Read + Send + '_>,
+    size: u64,
+    limits: &Limits,
+) -> io::Result<Digest> {
+    let drain = |input: &mut Pieces| io::copy(input, &mut io::sink()).map(drop);
+    let (_, diff_id, _) = run(source, size, limits, limits.unpacked, drain)?;
+    Ok(diff_id)
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// What a layer is, its diff-id, and how many packed bytes were read.
+fn run<E: From<StreamError>>(
+    source: Box<dyn Read + Send + '_>,
+    size: u64,
+    limits: &Limits,
+    allowance: u64,
+    consume: impl FnOnce(&mut Pieces) -> Result<(), E>,
+) -> Result<(Found, Digest, u64), E> {
     let (full, pieces) = sync_channel(DEPTH);
     let (empty, recycled) = channel();
     let mut input = Pieces::new(pieces, empty);
     let (consumed, packed) = std::thread::scope(|scope| {
+        let hasher = Some(Hasher::new());
         let packed = Packed {
             source,
-            copy,
-            announced: expected.size,
+            announced: size,
             read: 0,
-            hasher: Some(Hasher::new()),
+            hasher,
         };
         let unpacking = std::thread::Builder::new()
             .name("unpack".into())
@@ -118,38 +167,20 @@ pub(crate) fn unpack<'a, E: From<StreamError>>(
     let (compression, read, digest) = packed;
     // Plain bytes are hashed once, on the reading side.
     let digest = digest.unwrap_or(diff_id);
-    if read != expected.size {
-        return Err(StreamError::Shorter {
-            found: read,
-            announced: expected.size,
-        }
-        .into());
-    }
-    if let Some(expected) = expected.digest.filter(|expected| *expected != digest) {
-        return Err(StreamError::Digest {
-            expected,
-            found: digest,
-        }
-        .into());
-    }
-    if diff_id != expected.diff_id {
-        return Err(StreamError::DiffId {
-            expected: expected.diff_id,
-            found: diff_id,
-        }
-        .into());
-    }
-    Ok(Found {
-        digest,
-        compression,
-        unpacked,
-    })
+    Ok((
+        Found {
+            digest,
+            compression,
+            unpacked,
+        },
+        diff_id,
+        read,
+    ))
 }
 
 /// The packed side.
 struct Packed<'a> {
     source: Box<dyn Read + Send + 'a>,
-    copy: Option<&'a mut (dyn Write + Send)>,
     announced: u64,
     read: u64,
     /// None for plain bytes: those are hashed on the reading side.
@@ -166,9 +197,6 @@ impl Read for Packed<'_> {
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
-        }
-        if let Some(copy) = &mut self.copy {
-            copy.write_all(bytes)?;
         }
         Ok(count)
     }

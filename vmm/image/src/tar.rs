@@ -4,14 +4,18 @@
 //! Where readers of tar differ, this one does what Go's `archive/tar` does, for layers are defined
 //! by the tools written in Go. Length fields are never believed further than the bounds below.
 
+mod error;
 mod header;
 mod pax;
 mod sparse;
+mod write;
 
 use std::io::{self, BufRead};
 
+pub use error::TarError;
 use header::{BLOCK, Header};
 pub(crate) use sparse::Segment;
+pub(crate) use write::header;
 
 /// Longest extended header (PAX records, GNU long name), in bytes. Go's bound is the same.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -19,60 +23,6 @@ const MAX_EXTENSION: u64 = 1 << 20;
 const MAX_PATH: usize = 4095;
 /// Longest extended attribute value EROFS can hold, in bytes.
 const MAX_XATTR: usize = u16::MAX as usize;
-
-/// Why a tar archive is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum TarError {
-    /// The bytes could not be had; an unpacker's complaint is here too.
-    #[error("The archive cannot be read")]
-    Read(#[from] io::Error),
-    /// The archive ends inside an entry.
-    #[error("The archive is cut short at byte {0}")]
-    Truncated(u64),
-    /// The sum over a header is wrong: damage, or no tar at all.
-    #[error("The header at byte {0} is damaged (its checksum is wrong)")]
-    Checksum(u64),
-    /// A field that is no number, or one out of range.
-    #[error("The {field} field of the entry at byte {at} is not a valid number")]
-    Number {
-        /// Which field.
-        field: &'static str,
-        /// Where the entry starts.
-        at: u64,
-    },
-    /// A PAX record that breaks the format.
-    #[error("The PAX header at byte {0} is malformed")]
-    Pax(u64),
-    /// An extended header longer than is sane.
-    #[error(
-        "The extended header at byte {at} has {bytes} bytes, more than the {MAX_EXTENSION} allowed"
-    )]
-    Extension {
-        /// Where it starts.
-        at: u64,
-        /// How long it says it is.
-        bytes: u64,
-    },
-    /// A path or link target longer than Linux allows.
-    #[error("The entry at byte {at} has a name of {bytes} bytes, more than the {MAX_PATH} allowed")]
-    Name {
-        /// Where the entry starts.
-        at: u64,
-        /// Length of the name.
-        bytes: usize,
-    },
-    /// The map of a sparse file overlaps, runs backwards, or disagrees with the sizes.
-    #[error("The sparse file at byte {0} has an impossible map")]
-    Sparse(u64),
-    /// A kind of entry that no layer may have (continued volumes, old long names).
-    #[error("The entry at byte {at} is of the unknown kind {kind:?}")]
-    Kind {
-        /// Where the entry starts.
-        at: u64,
-        /// Its type flag.
-        kind: char,
-    },
-}
 
 /// A point in time: seconds since 1970 and nanoseconds after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -116,8 +66,11 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
     pub(crate) mtime: Time,
     /// Full names and values, in the order of the archive.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
+
+/// Full names and values of extended attributes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What a tar is read from: buffered bytes that can be passed over.
 pub(crate) trait Input: BufRead {
@@ -233,16 +186,23 @@ impl<R: Input> Reader<R> {
     }
 
     fn skip_rest(&mut self) -> Result<(), TarError> {
-        let count = self
-            .remaining
-            .checked_add(self.padding)
-            .ok_or(TarError::Truncated(self.position))?;
-        let end = self
-            .position
-            .checked_add(count)
-            .ok_or(TarError::Truncated(self.position))?;
-        self.input.skip(count).map_err(|error| self.cut(error))?;
+        let end = self.position.checked_add(self.remaining);
+        let end = end.ok_or(TarError::Truncated(self.position))?;
+        let skipped = self.input.skip(self.remaining);
+        skipped.map_err(|error| self.cut(error))?;
         self.position = end;
+        // Some writers end right after the last file's data.
+        while self.padding > 0 {
+            let there = self.input.fill_buf()?.len() as u64;
+            let step = there.min(self.padding);
+            if step == 0 {
+                break;
+            }
+            self.input
+                .consume(usize::try_from(step).unwrap_or(usize::MAX));
+            self.position = self.position.saturating_add(step);
+            self.padding -= step;
+        }
         (self.remaining, self.padding) = (0, 0);
         Ok(())
     }

@@ -3,9 +3,13 @@
 //! No name here ever becomes a path of the host. Symbolic links are followed inside the tree only,
 //! `..` ends at its root. Knows nothing of tar or EROFS.
 
+mod error;
+mod remove;
 mod resolve;
 
 use std::collections::BTreeMap;
+
+pub use error::TreeError;
 
 use crate::Limits;
 use crate::erofs::FileData;
@@ -17,51 +21,6 @@ const MAX_DEPTH: u16 = 2048;
 pub(crate) const MAX_NAME: usize = 255;
 /// Rough memory of an inode and its name beside the bytes counted one by one.
 const ENTRY_COST: u64 = 64;
-
-/// Why an entry cannot be put into the tree.
-#[derive(Debug, thiserror::Error)]
-pub enum TreeError {
-    /// `..` in a name: it would climb out.
-    #[error("{0:?} climbs out of the image")]
-    Climbs(String),
-    /// A component that no Linux file can have.
-    #[error("{0:?} has a component that is longer than {MAX_NAME} bytes or contains a NUL")]
-    Name(String),
-    /// A file where a directory is needed.
-    #[error("{0:?} lies below something that is not a directory")]
-    NotDirectory(String),
-    /// Symbolic links that lead in circles.
-    #[error("{0:?} lies behind too many symbolic links")]
-    Links(String),
-    /// A hard link to nothing: also what a circle of hard links looks like.
-    #[error("{path:?} is a hard link to {target:?}, which does not exist")]
-    NoTarget {
-        /// The new name.
-        path: String,
-        /// What it should be the same as.
-        target: String,
-    },
-    /// A hard link to a directory.
-    #[error("{path:?} is a hard link to {target:?}, which is a directory")]
-    DirectoryTarget {
-        /// The new name.
-        path: String,
-        /// The directory.
-        target: String,
-    },
-    /// The root replaced by something else.
-    #[error("The image's root is not a directory")]
-    Root,
-    /// Deeper than [`MAX_DEPTH`].
-    #[error("{0:?} is nested more than {MAX_DEPTH} directories deep")]
-    Depth(String),
-    /// [`Limits::entries`].
-    #[error("The image has more than {0} files")]
-    TooMany(usize),
-    /// [`Limits::metadata`].
-    #[error("The image's names, links and attributes need more than {0} bytes")]
-    TooMuch(u64),
-}
 
 /// Place of an inode in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -271,46 +230,6 @@ impl Tree {
         named
     }
 
-    /// Removes what lower layers have at `path`; this layer's own entries stay.
-    pub(crate) fn whiteout(&mut self, path: &[u8]) -> Result<(), TreeError> {
-        let (directory, name) = resolve::split(path)?.ok_or(TreeError::Root)?;
-        if let Some(parent) = self.find_directory(directory)? {
-            self.hide(parent, name);
-        }
-        Ok(())
-    }
-
-    /// Removes what lower layers have in the directory at `path`.
-    pub(crate) fn opaque(&mut self, path: &[u8]) -> Result<(), TreeError> {
-        if let Some(directory) = self.find_directory(path)? {
-            for name in self.names_of(directory) {
-                self.hide(directory, &name);
-            }
-        }
-        Ok(())
-    }
-
-    fn names_of(&self, id: InodeId) -> Vec<Box<[u8]>> {
-        self.directory(id)
-            .map(|d| d.children.keys().cloned().collect())
-            .unwrap_or_default()
-    }
-
-    /// Removes `name` where it is of a lower layer; below a directory of this layer, looks further.
-    fn hide(&mut self, parent: InodeId, name: &[u8]) {
-        let mut pending = vec![(parent, Box::<[u8]>::from(name))];
-        while let Some((parent, name)) = pending.pop() {
-            match self.child(parent, &name) {
-                Some(child) if child.layer < self.layer => self.remove(parent, &name),
-                Some(child) => {
-                    let names = self.names_of(child.inode);
-                    pending.extend(names.into_iter().map(|name| (child.inode, name)));
-                }
-                None => {}
-            }
-        }
-    }
-
     fn directory(&self, id: InodeId) -> Option<&Directory> {
         match &self.inode(id)?.content {
             Content::Directory(directory) => Some(directory),
@@ -423,44 +342,6 @@ impl Tree {
     fn hold(&mut self, id: InodeId, count: u32) {
         if let Some(inode) = self.inodes.get_mut(id.index()) {
             inode.links = inode.links.saturating_add(count);
-        }
-    }
-
-    /// Removes a name and everything below it.
-    fn remove(&mut self, parent: InodeId, name: &[u8]) {
-        let Some(directory) = self.directory_mut(parent) else {
-            return;
-        };
-        let Some((name, child)) = directory.children.remove_entry(name) else {
-            return;
-        };
-        let mut pending = vec![(name, child)];
-        while let Some((name, child)) = pending.pop() {
-            self.names -= 1;
-            self.metadata = self.metadata.saturating_sub(name.len() as u64 + ENTRY_COST);
-            if let Some(Content::Directory(directory)) = self.release(child.inode) {
-                pending.extend(directory.children);
-            }
-        }
-    }
-
-    /// Takes one name from an inode; what it held when that was the last.
-    fn release(&mut self, id: InodeId) -> Option<Content> {
-        let inode = self.inodes.get_mut(id.index())?;
-        inode.links = inode.links.saturating_sub(1);
-        if inode.links > 0 {
-            return None;
-        }
-        self.metadata = self.metadata.saturating_sub(inode_bytes(inode));
-        inode.attributes = Attributes::default();
-        let content = std::mem::replace(&mut inode.content, Content::Free);
-        self.free.push(id);
-        match content {
-            Content::File(data) => {
-                self.dropped.push(data);
-                None
-            }
-            content => Some(content),
         }
     }
 }

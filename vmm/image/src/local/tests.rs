@@ -10,7 +10,7 @@ use crate::testing::archive::{Packing, Tar, config, docker_archive, oci_layout};
 fn open(bytes: &[u8], tag: Option<&str>) -> Result<Local, OpenError> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    super::docker_archive(file, tag)
+    super::docker_archive(Files::archive(file)?, tag)
 }
 
 fn layer() -> Vec<u8> {

@@ -17,9 +17,12 @@ use crate::Digest;
 /// File that whoever adds to the store holds shared, and whoever collects garbage alone.
 const LOCK: &str = "lock";
 
+/// Directory of the blobs; it has an OCI layout's names.
+pub(super) const BLOBS: &str = "blobs/sha256";
+
 /// Name of a blob within the store.
 pub(super) fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("{BLOBS}/{}", digest.hex())
 }
 
 /// A blob that is being written. Dropped before [`Self::commit`], it never was.
@@ -134,6 +137,18 @@ impl Store {
             },
         )?;
         Ok(file)
+    }
+
+    /// Locks the whole store, unless somebody adds to it just now.
+    pub(super) fn try_lock_store(&self) -> Result<Option<File>, StoreError> {
+        match self.lock_store(FlockOperation::NonBlockingLockExclusive) {
+            Err(StoreError::File { source, .. })
+                if source.kind() == std::io::ErrorKind::WouldBlock =>
+            {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
     }
 
     /// True once for each `what`, ever: for things to be said once.

@@ -116,6 +116,15 @@ impl Directory {
         }
     }
 
+    /// Bytes a file takes on the disk, if it is there.
+    pub(crate) fn disk_bytes(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(status) => Ok(Some(status.st_blocks.cast_unsigned() * 512)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("Looking at", name)(errno)),
+        }
+    }
+
     /// A whole small file, if it is there.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(file) = self.open_file(name)? else {

@@ -25,7 +25,7 @@ pub struct Tagged {
     pub at: u64,
 }
 
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     // A name may be longer than a file name.
     format!("{NAMES}/{}", Digest::of(name.as_bytes()).hex())
 }
@@ -86,7 +86,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn untag(&self, reference: &Reference) -> Result<bool, StoreError> {
-        self.directory.remove(&file_name(&reference.to_string()))
+        self.untag_text(&reference.to_string())
+    }
+
+    /// Takes a name away, given as it was written down.
+    pub(super) fn untag_text(&self, name: &str) -> Result<bool, StoreError> {
+        self.directory.remove(&file_name(name))
     }
 
     /// All names, in alphabetical order. What cannot be read is left out.

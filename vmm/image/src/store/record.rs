@@ -21,6 +21,8 @@ pub struct Image {
     pub manifest: Option<Digest>,
     /// The path within the store.
     pub(super) root: String,
+    /// When it came into the store, in seconds since 1970.
+    pub at: u64,
 }
 
 /// `images/HEX.json`.
@@ -34,7 +36,15 @@ pub(super) struct Record {
     pub(super) at: u64,
     /// The manifest whose blobs are kept.
     pub(super) manifest: Option<Digest>,
-    /// What the layers were when they were converted; empty where the root was there already.
+}
+
+/// `roots/….json`, beside the file system it describes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RootRecord {
+    pub(super) bytes: u64,
+    /// Digest of the whole file.
+    pub(super) digest: Digest,
+    /// What the layers were when they were converted.
     pub(super) layers: Vec<RecordLayer>,
 }
 
@@ -61,14 +71,13 @@ impl RecordLayer {
 }
 
 impl Record {
-    pub(super) fn new(config: &ImageConfig, root: &str) -> Self {
+    pub(super) fn new(config: &ImageConfig, root: &str, root_bytes: u64) -> Self {
         Self {
             root: root.to_owned(),
-            root_bytes: 0,
+            root_bytes,
             execution: config.config.clone(),
             at: super::names::now(),
             manifest: None,
-            layers: Vec::new(),
         }
     }
 
@@ -80,6 +89,7 @@ impl Record {
             bytes: self.root_bytes,
             manifest: self.manifest,
             root: self.root,
+            at: self.at,
         }
     }
 }

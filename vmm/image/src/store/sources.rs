@@ -1,6 +1,7 @@
 //! Remembers which image a local archive held, by what `stat` says of the file: an archive that was
-//! converted once is not even opened again. Only a cache: what is lost or damaged is found anew.
+//! converted once is not even read again. Only a cache: what is lost or damaged is found anew.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,76 +11,89 @@ use serde::{Deserialize, Serialize};
 
 use super::{Image, Store};
 use crate::Digest;
+use crate::directory::Fingerprint;
 use crate::reference::Source;
 
 /// A file changed as recently as this could change again without its times telling.
-const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(2);
 
-/// One file as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A source as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Where this is remembered.
-    name: String,
-    stamp: Stamp,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
+    /// Names the place of this memory: transport, path, tag.
+    key: Digest,
+    /// What it looked like.
+    stamp: Digest,
+    /// Last change, in seconds since 1970.
+    changed: i64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Remembered {
-    stamp: Stamp,
+    stamp: Digest,
     image: Digest,
 }
 
-impl Stamp {
-    fn of(file: &File) -> Option<Self> {
-        let status = file.metadata().ok()?;
-        Some(Self {
-            device: status.dev(),
-            inode: status.ino(),
-            size: status.size(),
-            mtime: (status.mtime(), status.mtime_nsec()),
-            ctime: (status.ctime(), status.ctime_nsec()),
-        })
+/// Transport, path and tag as typed, and where a relative path starts.
+fn key(source: &Source, path: &Path) -> Option<Digest> {
+    let mut key = format!("{source:?}");
+    if path.is_relative() {
+        key.push_str(&format!("{:?}", std::env::current_dir().ok()?));
     }
-
-    fn is_settled(&self) -> bool {
-        let seconds = u64::try_from(self.ctime.0).unwrap_or(u64::MAX);
-        UNIX_EPOCH
-            .checked_add(Duration::from_secs(seconds))
-            .and_then(|changed| SystemTime::now().duration_since(changed).ok())
-            .is_some_and(|age| age > SETTLED + Duration::from_secs(1))
-    }
+    Some(Digest::of(key.as_bytes()))
 }
 
 impl Seen {
     /// What `source` looks like through the open file `file` at `path`.
-    pub(super) fn of(source: &Source, path: &Path, file: &File) -> Option<Self> {
-        let stamp = Stamp::of(file)?;
-        // The transport, path and tag as typed, and where a relative path starts.
-        let mut key = source.to_string();
-        if path.is_relative() {
-            key.push('\0');
-            key.push_str(&std::env::current_dir().ok()?.to_string_lossy());
-        }
+    pub(super) fn file(source: &Source, path: &Path, file: &File) -> Option<Self> {
+        let status = file.metadata().ok()?;
+        let stamp = format!(
+            "{} {} {} {}.{} {}.{}",
+            status.dev(),
+            status.ino(),
+            status.size(),
+            status.mtime(),
+            status.mtime_nsec(),
+            status.ctime(),
+            status.ctime_nsec()
+        );
+        let (stamp, changed) = (Digest::of(stamp.as_bytes()), status.ctime());
         Some(Self {
-            name: format!("sources/{}", Digest::of(key.as_bytes()).hex()),
+            key: key(source, path)?,
             stamp,
+            changed,
         })
+    }
+
+    /// What the directory at `path` looks like as a whole.
+    pub(super) fn directory(source: &Source, path: &Path, all: Fingerprint) -> Option<Self> {
+        Some(Self {
+            key: key(source, path)?,
+            stamp: all.digest,
+            changed: all.changed,
+        })
+    }
+
+    fn is_settled(&self) -> bool {
+        let changed = Duration::from_secs(u64::try_from(self.changed).unwrap_or(u64::MAX));
+        let changed = UNIX_EPOCH.checked_add(changed);
+        changed
+            .and_then(|changed| SystemTime::now().duration_since(changed).ok())
+            .is_some_and(|age| age > SETTLED)
+    }
+
+    fn file_name(&self) -> String {
+        format!("{SOURCES}/{}", self.key.hex())
     }
 }
 
+/// Directory of these memories within the store.
+pub(super) const SOURCES: &str = "sources";
+
 impl Store {
-    /// The image the file held when it last looked like this.
+    /// The image the source held when it last looked like this.
     pub(super) fn remembered(&self, seen: &Seen) -> Option<Image> {
-        let bytes = self.directory.read(&seen.name).ok()??;
+        let bytes = self.directory.read(&seen.file_name()).ok()??;
         let remembered: Remembered = serde_json::from_slice(&bytes).ok()?;
         if remembered.stamp != seen.stamp {
             return None;
@@ -87,21 +101,24 @@ impl Store {
         self.find(&remembered.image).ok()?
     }
 
-    /// Remembers it, if the file is still the same and has been for a while.
-    pub(super) fn remember(&self, seen: &Seen, path: &Path, image: &Image) {
-        let now = crate::files::open(path)
-            .ok()
-            .and_then(|file| Stamp::of(&file));
-        if now.as_ref() != Some(&seen.stamp) || !seen.stamp.is_settled() {
+    /// Whether the memory in file `name` is of one of `images`.
+    pub(super) fn is_remembered(&self, name: &str, images: &HashSet<Digest>) -> bool {
+        let remembered = self.directory.read_json::<Remembered>(name);
+        matches!(remembered, Ok(Some(remembered)) if images.contains(&remembered.image))
+    }
+
+    /// Remembers it, if it has not changed for a while.
+    pub(super) fn remember(&self, seen: Option<Seen>, image: &Image) {
+        let Some(seen) = seen.filter(Seen::is_settled) else {
             return;
-        }
+        };
         let remembered = Remembered {
-            stamp: seen.stamp.clone(),
+            stamp: seen.stamp,
             image: image.id,
         };
         if let Ok(bytes) = serde_json::to_vec(&remembered) {
             // Only a cache: without it the next run looks into the archive again.
-            let _ = self.directory.write_cache(&seen.name, &bytes);
+            let _ = self.directory.write_cache(&seen.file_name(), &bytes);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The store under good and bad archives, shared, killed and out of space.
 
 mod crash;
+mod manage;
 
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::reference::Source;
 use crate::testing::archive::{Packing, Tar, config, docker_archive, oci_layout, pack};
 use crate::testing::erofs::list;
 
@@ -202,7 +204,7 @@ fn concurrent_conversions_share_the_work() {
     assert_eq!(source.opened.load(Ordering::SeqCst), 1);
     assert_eq!(
         contents(&fixture.root()).len(),
-        3,
+        4,
         "{:?}",
         contents(&fixture.root())
     );

@@ -19,7 +19,7 @@ fn expect(packed: &[u8], plain: &[u8]) -> Expected {
 fn run(packed: &[u8], expected: &Expected, limits: &Limits) -> Result<(Found, Vec<u8>), Broken> {
     let mut plain = Vec::new();
     let source = Box::new(Cursor::new(packed.to_vec()));
-    let found = unpack(source, None, expected, limits, limits.unpacked, |input| {
+    let found = unpack(source, expected, limits, limits.unpacked, |input| {
         input
             .read_to_end(&mut plain)
             .map_err(Broken::Read)
@@ -69,29 +69,6 @@ fn several_members_are_one_layer() {
         let (_, plain) = run(&packed, &expect(&packed, b"one two"), &Limits::default()).unwrap();
         assert_eq!(plain, b"one two");
     }
-}
-
-#[test]
-fn the_copy_gets_the_packed_bytes() {
-    let packed = pack(&[1; 100_000], Packing::Gzip);
-    let mut copy = Vec::new();
-    let expected = expect(&packed, &[1; 100_000]);
-    let source = Box::new(Cursor::new(packed.clone()));
-    let limits = Limits::default();
-    unpack(
-        source,
-        Some(&mut copy),
-        &expected,
-        &limits,
-        u64::MAX,
-        |input| {
-            io::copy(input, &mut io::sink())
-                .map_err(Broken::Read)
-                .map(drop)
-        },
-    )
-    .unwrap();
-    assert_eq!(copy, packed);
 }
 
 #[test]
@@ -155,17 +132,10 @@ fn a_reader_that_stops_early_stops_the_unpacking() {
     let packed = pack(&plain, Packing::Gzip);
     let source = Box::new(Cursor::new(packed.clone()));
     let expected = expect(&packed, &plain);
-    let result = unpack(
-        source,
-        None,
-        &expected,
-        &Limits::default(),
-        u64::MAX,
-        |input| {
-            input.fill_buf().map_err(Broken::Read)?;
-            Err(Broken::Read(io::Error::other("enough")))
-        },
-    );
+    let result = unpack(source, &expected, &Limits::default(), u64::MAX, |input| {
+        input.fill_buf().map_err(Broken::Read)?;
+        Err(Broken::Read(io::Error::other("enough")))
+    });
     assert!(matches!(result, Err(Broken::Read(error)) if error.to_string() == "enough"));
 }
 

@@ -1,7 +1,8 @@
 //! kill -9 and a full disk: the store has the old state or the new one.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::{contents, source};
 use crate::Store;
@@ -33,21 +34,27 @@ fn killed_at_any_moment() {
         .collect();
     std::fs::write(&archive, docker_archive(&layers, "x:1")).unwrap();
     let root = work.path().join("store");
-    let (mut old, mut new) = (0, 0);
-    for round in 0..60_u32 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "store::tests::crash::converts_in_a_process_of_its_own",
-                "--ignored",
-            ])
-            .env(ROOT, &root)
-            .env(ARCHIVE, &archive)
+    let child = |root: &Path| {
+        let name = "store::tests::crash::converts_in_a_process_of_its_own";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", name, "--ignored"])
+            .env(ROOT, root)
+            .env(ARCHIVE, &archive);
+        child
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(u64::from(round * 7919 % 60) * 2500));
+            .unwrap()
+    };
+    // How long it takes here and now: kills are spread over that time and a little more.
+    let whole = Instant::now();
+    assert!(child(&work.path().join("first")).wait().unwrap().success());
+    let whole = whole.elapsed();
+    let (mut old, mut new) = (0, 0);
+    for round in 0..60_u32 {
+        let mut child = child(&root);
+        std::thread::sleep(whole * (round * 7919 % 60) / 40);
         child.kill().unwrap();
         child.wait().unwrap();
         if !root.exists() {
