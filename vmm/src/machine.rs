@@ -19,7 +19,6 @@ use self::ending::Ending;
 use self::kernel::LoadError;
 use self::memory::GuestMemory;
 use self::report::End;
-use self::state::MachineState;
 use self::uart::Uart;
 use self::vcpu::{Stop, Vcpu};
 use crate::config::VmConfig;
@@ -40,6 +39,7 @@ mod registers;
 pub(crate) mod report;
 mod running;
 mod state;
+mod still;
 mod uart;
 mod vcpu;
 
@@ -173,13 +173,6 @@ impl Machine<Built> {
         Ok(self.with(vcpus, false))
     }
 
-    /// Goes on where another machine of the same shape was saved.
-    pub(crate) fn restore(self, state: &MachineState) -> Result<Machine<Paused>, MachineError> {
-        let vcpus = self.vcpus()?;
-        state.pour(&self.vm, &vcpus, &self.devices)?;
-        Ok(self.with(vcpus, true))
-    }
-
     fn vcpus(&self) -> Result<Vec<Vcpu>, MachineError> {
         let supported = step(
             "Reading supported features",
@@ -240,11 +233,6 @@ impl Machine<Paused> {
         }
     }
 
-    /// Everything but memory, which is [`Machine::memory`]. The machine may go on afterwards.
-    pub(crate) fn save(&self) -> Result<MachineState, MachineError> {
-        MachineState::of(&self.kvm, &self.vm, &self.state.vcpus, &self.devices)
-    }
-
     /// The guest's time-stamp counter now and its ticks per millisecond.
     pub(crate) fn clock(&self) -> Result<(u64, u64), MachineError> {
         let Some(first) = self.state.vcpus.first() else {
@@ -258,29 +246,6 @@ impl Machine<Running> {
     /// Serves devices until the machine ends or the launcher says something.
     pub(crate) fn serve(&mut self) -> Result<Happening, MachineError> {
         step("Waiting for events", self.state.serve())
-    }
-
-    /// Stops all processors where they are, with no access half done.
-    pub(crate) fn pause(self) -> Result<Machine<Paused>, MachineError> {
-        let Self {
-            vm,
-            kvm,
-            config,
-            memory,
-            devices,
-            ending,
-            state,
-        } = self;
-        let state = state.pause(&ending)?;
-        Ok(Machine {
-            vm,
-            kvm,
-            config,
-            memory,
-            devices,
-            ending,
-            state,
-        })
     }
 
     /// Stops all processors for good and adds up what happened. Never waits longer than a second. What is left is to be dropped,
@@ -306,11 +271,6 @@ impl Machine<Running> {
 }
 
 impl<S> Machine<S> {
-    /// The guest's memory.
-    pub(crate) fn memory(&self) -> &GuestMemory {
-        &self.memory
-    }
-
     fn into_state<T>(self, change: impl FnOnce(S) -> T) -> Machine<T> {
         let Self {
             vm,

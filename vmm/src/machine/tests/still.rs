@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use vm_memory::Bytes;
 
+use super::super::state::MachineState;
 use super::*;
 
 const COUNTER: GuestAddress = GuestAddress(0x40_0000);

@@ -1,0 +1,132 @@
+//! Memory that leaves its process: written to a file, and made again as a private view of that file.
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "snapshots will use it; until then its tests do")
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{SeekFrom, fstat, ftruncate, seek};
+use rustix::io::{Errno, pwrite};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::GuestMemory;
+use crate::config::Memory;
+use crate::machine::layout;
+use crate::sys::{self, Piece};
+
+/// Bytes looked at and written at a time.
+const BATCH: usize = 512 * sys::PAGE;
+
+impl GuestMemory {
+    /// The bytes of `file` (as long as memory is) to begin with; what the guest writes stays in this process. The file must
+    /// not change as long as the guest lives.
+    pub(crate) fn copy_of(size: Memory, file: OwnedFd) -> io::Result<Self> {
+        let length = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
+        if length != size.bytes() {
+            let text = format!(
+                "A file of {length} bytes is no memory of {} bytes",
+                size.bytes()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let map = Arc::new(sys::map_guest_memory(
+            Some(file.as_fd()),
+            &layout::pieces(size),
+        )?);
+        Ok(Self {
+            size,
+            map,
+            file: Some(sys::file(file)),
+        })
+    }
+
+    /// Writes the content to an empty file, from which [`GuestMemory::copy_of`] makes the same memory again. Pages of zeros
+    /// become holes. The guest stands still.
+    pub(crate) fn write_to(&self, file: &File) -> io::Result<()> {
+        ftruncate(file, self.size.bytes())?;
+        let mut buffer = vec![0; BATCH];
+        for batch in self.batches(BATCH) {
+            let filled = self.filled(batch)?;
+            let mut start = 0;
+            for run in filled.chunk_by(|one, next| one == next) {
+                let length = run.len() * sys::PAGE;
+                if run.first() == Some(&true) {
+                    let content = buffer.get_mut(..length).unwrap_or_default();
+                    let address = GuestAddress(batch.guest + start);
+                    self.map
+                        .read_slice(content, address)
+                        .map_err(io::Error::other)?;
+                    write_pages(file, content, batch.offset + start)?;
+                }
+                start += length as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each page whether it can hold anything but zeros.
+    fn filled(&self, batch: Piece) -> io::Result<Vec<bool>> {
+        let resident = sys::resident(&self.map, batch.guest, batch.length)?;
+        let mut filled: Vec<bool> = resident.iter().map(|page| page & 1 != 0).collect();
+        if let Some(file) = &self.file {
+            // What nobody has read yet is in the file alone.
+            let end = batch.offset + batch.length as u64;
+            let mut at = batch.offset;
+            while let Some((data, hole)) = next_data(file, at)?.filter(|(data, _)| *data < end) {
+                let page =
+                    |offset: u64| usize::try_from(offset - batch.offset).unwrap_or(0) / sys::PAGE;
+                let (first, last) = (page(data), page(hole.min(end) + sys::PAGE as u64 - 1));
+                filled.get_mut(first..last).unwrap_or_default().fill(true);
+                at = hole;
+                if at >= end {
+                    break;
+                }
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// The next range of a file, from `at` on, that is not a hole.
+fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some((data, seek(file, SeekFrom::Hole(data))?))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes all pages of `content` that are not zero; neighbours leave together.
+fn write_pages(file: &File, content: &[u8], mut offset: u64) -> io::Result<()> {
+    let pages: Vec<&[u8]> = content.chunks(sys::PAGE).collect();
+    let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let mut rest = content;
+    for run in pages.chunk_by(|one, next| zero(one) == zero(next)) {
+        let (now, later) = rest.split_at(run.len() * sys::PAGE);
+        if !zero(now) {
+            write_at(file, now, offset)?;
+        }
+        (rest, offset) = (later, offset + now.len() as u64);
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`.
+fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match pwrite(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
