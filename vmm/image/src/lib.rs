@@ -22,6 +22,8 @@ mod digest;
 mod directory;
 mod erofs;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod layer;
 mod limits;
 mod local;

@@ -62,7 +62,7 @@ fn every_kind_with_all_its_attributes() {
         .entry(Header::new(b"disk", b'4', 0).device(259, 70_000), &[])
         .entry(Header::new(b"pipe", b'6', 0), &[])
         .entry(Header::new(b"na\xffme", b'0', 0), &[])
-        .pax(&[(b"linkpath", long_target[..4000].as_bytes())])
+        .pax(&[(b"linkpath", &long_target.as_bytes()[..4000])])
         .symlink("long", "")
         .symlink("short", "ping")
         .hard_link("again", "./ping");
