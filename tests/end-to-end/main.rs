@@ -12,6 +12,7 @@ mod hosts;
 mod images;
 mod leftovers;
 mod python;
+mod registry;
 mod resources;
 mod signals;
 mod streams;

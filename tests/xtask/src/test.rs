@@ -20,7 +20,14 @@ pub(crate) struct Args {
 
 /// Runs every test, or the end-to-end tests asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    apt::need(&[("fsck.erofs", "erofs-utils")])?;
+    apt::need(&[
+        ("fsck.erofs", "erofs-utils"),
+        // What the registry client is tested with and against.
+        ("docker-registry", "docker-registry"),
+        ("openssl", "openssl"),
+        ("skopeo", "skopeo"),
+        ("umoci", "umoci"),
+    ])?;
     if let Some(filter) = &args.end_to_end {
         return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
     }
