@@ -27,7 +27,11 @@ impl Clock {
     /// The launcher has begun.
     pub(crate) fn start() -> Self {
         let start = now();
-        Self { start, image: start, exited: start }
+        Self {
+            start,
+            image: start,
+            exited: start,
+        }
     }
 
     /// The image is in the store and open.
@@ -51,9 +55,36 @@ impl Clock {
         let in_guest = guest(vmm.entry_tsc, ended);
         let phases = [
             ("image", host(self.start, self.image), "name to open image"),
-            ("VMM start", host(self.image, vmm.entered), "to the first entry of the guest"),
-            ("kernel", guest(vmm.entry_tsc, hello), "to guest init's first instruction"),
-            ("init", guest(hello, started), "to the command's first instruction"),
+            (
+                "VMM start",
+                host(self.image, vmm.received),
+                "to the VMM process and its orders",
+            ),
+            (
+                "memory",
+                host(vmm.received, vmm.memory),
+                "to guest memory known to KVM",
+            ),
+            (
+                "load",
+                host(vmm.memory, vmm.loaded),
+                "to kernel and initramfs in it",
+            ),
+            (
+                "machine",
+                host(vmm.loaded, vmm.entered),
+                "to the first entry of the guest",
+            ),
+            (
+                "kernel",
+                guest(vmm.entry_tsc, hello),
+                "to guest init's first instruction",
+            ),
+            (
+                "init",
+                guest(hello, started),
+                "to the command's first instruction",
+            ),
             ("workload", guest(started, ended), "to the command's end"),
             (
                 "exit",
@@ -65,7 +96,11 @@ impl Clock {
         let mut table = String::new();
         for (name, nanoseconds, what) in phases {
             let (whole, part) = (nanoseconds / 1_000_000, nanoseconds / 1_000 % 1_000);
-            let _ = writeln!(table, "{}", format!("{name:<16}{whole:>6}.{part:03} ms  {what}").trim_end());
+            let _ = writeln!(
+                table,
+                "{}",
+                format!("{name:<16}{whole:>6}.{part:03} ms  {what}").trim_end()
+            );
         }
         let _ = writeln!(
             table,
@@ -86,7 +121,10 @@ impl Clock {
             memory >> 10
         );
         for (device, option) in &counts.unused_devices {
-            let _ = writeln!(table, "unused device   {device}: the guest's kernel lacks {option}");
+            let _ = writeln!(
+                table,
+                "unused device   {device}: the guest's kernel lacks {option}"
+            );
         }
         for remark in &counts.remarks {
             let _ = writeln!(table, "remark          {}", escaped(remark));
