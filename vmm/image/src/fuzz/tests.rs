@@ -33,7 +33,12 @@ fn the_corpus_reaches_the_writer() {
         let input = std::fs::read(corpus.join(name)).unwrap();
         let (length, rest) = input.split_first_chunk::<2>().unwrap();
         let (lower, upper) = rest.split_at(usize::from(u16::from_le_bytes(*length)) * 512);
-        let layers = if name == "kinds" { vec![lower, upper] } else { vec![lower] };
+        let (lower, upper) = (super::sealed(lower), super::sealed(upper));
+        let layers = if name == "kinds" {
+            vec![&lower[..], &upper]
+        } else {
+            vec![&lower[..]]
+        };
         let (result, _) = super::convert(&layers).unwrap();
         assert!(result.is_ok(), "{name}: {result:?}");
     }
