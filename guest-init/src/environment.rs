@@ -10,12 +10,20 @@ pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/
 pub struct Environment(Vec<Vec<u8>>);
 
 impl Environment {
-    /// Adds PATH and HOSTNAME in front where they are not set, and HOME at the end where it is not set or empty.
+    /// Adds PATH, HOSTNAME and, with a terminal, TERM in front where they are not set, and HOME at the end where it is
+    /// not set or empty.
     #[must_use]
-    pub fn new(given: impl IntoIterator<Item = Vec<u8>>, hostname: &[u8], home: &[u8]) -> Self {
+    pub fn new(
+        given: impl IntoIterator<Item = Vec<u8>>,
+        hostname: &[u8],
+        home: &[u8],
+        terminal: bool,
+    ) -> Self {
         let given: Vec<_> = given.into_iter().collect();
         let mut all = Vec::new();
-        for (key, value) in [(b"PATH".as_slice(), DEFAULT_PATH), (b"HOSTNAME", hostname)] {
+        let term = terminal.then_some((b"TERM".as_slice(), b"xterm".as_slice()));
+        let names = [(b"PATH".as_slice(), DEFAULT_PATH), (b"HOSTNAME", hostname)];
+        for (key, value) in names.into_iter().chain(term) {
             if find(&given, key).is_none() {
                 all.push(entry(key, value));
             }

@@ -1,5 +1,4 @@
-//! What every container finds in its root: the kernel's file systems, device nodes, links, its name and its network
-//! files. Runs inside the new root, so that no link of an image leads anywhere else.
+//! What every container finds in its root: the kernel's file systems, device nodes, links, loopback. Runs inside the new root, so that no link of an image leads anywhere else.
 //!
 //! `/tmp` and `/run` are file systems of their own in memory where the image leaves them empty; where it does not, its
 //! content stays visible (and is in memory all the same once written, through the overlay).
@@ -8,7 +7,6 @@ use alloc::format;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use protocol::Container;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, makedev};
 use rustix::io::Errno;
@@ -126,28 +124,6 @@ pub fn furnish() -> Result<(), SetupError> {
     sys::loopback_up().map_err(refused("bring the loopback interface up"))
 }
 
-/// The container's name and network files.
-///
-/// # Errors
-/// The name is too long, or the image has something in the way of a file.
-pub fn name(container: &Container) -> Result<(), SetupError> {
-    let hostname = &container.hostname;
-    if !hostname.is_empty() {
-        rustix::system::sethostname(hostname).map_err(refused("set the host name"))?;
-    }
-    let line = [hostname, b"\n".as_slice()].concat();
-    write(c"/etc/hostname", &line)?;
-    for (path, content) in [
-        (c"/etc/hosts", &container.hosts),
-        (c"/etc/resolv.conf", &container.resolv_conf),
-    ] {
-        if let Some(content) = content {
-            write(path, content)?;
-        }
-    }
-    Ok(())
-}
-
 fn attach(entry: &Mount) -> Result<(), SetupError> {
     let try_it = || mount(entry.kind, entry.at, entry.kind, entry.flags, entry.options);
     let mut result = try_it();
@@ -207,34 +183,4 @@ fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
         }
     }
     Ok(true)
-}
-
-/// Writes a file of /etc anew. A link there is replaced, not followed: it may lead to what does not exist yet.
-fn write(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
-    let flags = OFlags::WRONLY
-        | OFlags::CREATE
-        | OFlags::TRUNC
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o644));
-    let file = match open() {
-        Err(Errno::LOOP) => {
-            rustix::fs::unlink(path).map_err(refused_file("replace", path.to_bytes()))?;
-            open()
-        }
-        Err(Errno::NOENT) => {
-            create_directory(c"/etc", 0o755)?;
-            open()
-        }
-        result => result,
-    };
-    let file = file.map_err(refused_file("write", path.to_bytes()))?;
-    let mut rest = content;
-    while !rest.is_empty() {
-        let written =
-            rustix::io::write(&file, rest).map_err(refused_file("write", path.to_bytes()))?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    Ok(())
 }

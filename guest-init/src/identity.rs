@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use protocol::Bytes;
 use rustix::buffer::spare_capacity;
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -61,21 +62,26 @@ pub enum IdentityError {
 
 impl Identity {
     /// Looks up `user[:group]`, names or numbers, in the files beneath the directory `root`; empty
-    /// means root.
+    /// means root. `more` are groups to be in besides.
     ///
     /// # Errors
     /// Unknown names, impossible numbers, unreadable files.
-    pub fn find(user: &[u8], root: impl AsFd) -> Result<Self, IdentityError> {
+    pub fn find(user: &[u8], more: &[Bytes], root: impl AsFd) -> Result<Self, IdentityError> {
         let passwd = content(root.as_fd(), "etc/passwd")?;
         let group = content(root.as_fd(), "etc/group")?;
-        Self::look_up(user, &passwd, &group)
+        Self::look_up(user, more, &passwd, &group)
     }
 
-    /// Looks up `user[:group]` in the content of the two files.
+    /// Looks up `user[:group]` in the content of the two files, and `more` groups.
     ///
     /// # Errors
     /// Unknown names, impossible numbers.
-    pub fn look_up(user: &[u8], passwd: &[u8], group: &[u8]) -> Result<Self, IdentityError> {
+    pub fn look_up(
+        user: &[u8],
+        more: &[Bytes],
+        passwd: &[u8],
+        group: &[u8],
+    ) -> Result<Self, IdentityError> {
         let mut parts = user.splitn(2, |byte| *byte == b':');
         let user = parts.next().filter(|name| !name.is_empty()).unwrap_or(b"0");
         let wanted_group = parts.next().filter(|name| !name.is_empty());
@@ -90,23 +96,27 @@ impl Identity {
             (None, None) => return Err(IdentityError::NoUser(shown(user))),
         };
 
-        let mut groups = Vec::new();
-        if let Some(wanted) = wanted_group {
+        let gid_of = |wanted: &[u8]| {
             let wanted_number = number(wanted);
             let found = entries(group)
                 .filter_map(Group::parse)
                 .find(|entry| Some(entry.gid) == wanted_number || entry.name == wanted);
-            gid = match (found, wanted_number) {
-                (Some(entry), _) => entry.gid,
-                (None, Some(number)) => number,
-                (None, None) => return Err(IdentityError::NoGroup(shown(wanted))),
-            };
+            found
+                .map(|entry| entry.gid)
+                .or(wanted_number)
+                .ok_or_else(|| IdentityError::NoGroup(shown(wanted)))
+        };
+        let mut groups = Vec::new();
+        if let Some(wanted) = wanted_group {
+            gid = gid_of(wanted)?;
         } else if let Some(user) = &entry {
-            groups = entries(group)
+            let of_user = entries(group)
                 .filter_map(Group::parse)
-                .filter(|entry| entry.has(user.name))
-                .map(|g| g.gid)
-                .collect();
+                .filter(|entry| entry.has(user.name));
+            groups = of_user.map(|entry| entry.gid).collect();
+        }
+        for wanted in more {
+            groups.push(gid_of(wanted)?);
         }
         groups.retain(|other| *other != gid);
         groups.insert(0, gid);

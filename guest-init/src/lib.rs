@@ -9,6 +9,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod container;
+pub mod directory;
 pub mod environment;
 pub mod errno;
 pub mod failure;
@@ -18,9 +20,11 @@ pub mod identity;
 pub mod process;
 pub mod program;
 pub mod pump;
+pub mod relay;
 pub mod root;
 pub mod supervise;
 pub mod sys;
+pub mod terminal;
 
 use alloc::format;
 use core::fmt;
@@ -87,9 +91,10 @@ pub fn greet(socket: OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
 fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Result<Lost, Lost> {
     let (container, process) = match host.wait()? {
         FromHost::Run { container, process } => (container, process),
-        FromHost::Signal { .. } => return Err(Lost::Failed(Errno::PROTO.into())),
+        // There is nothing yet that any other message could be about.
+        _ => return Err(Lost::Failed(Errno::PROTO.into())),
     };
-    if let Err(error) = ready.and_then(|()| furnish::name(&container)) {
+    if let Err(error) = ready.and_then(|()| container::furnish(&container)) {
         host.send(&failed(process.id, &error.into()))?;
         return Ok(linger(host));
     }

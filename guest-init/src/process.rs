@@ -5,14 +5,14 @@ use alloc::ffi::CString;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use protocol::{Bytes, Process};
+use protocol::{Bytes, Limit, Privileges, Process};
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Resource, Rlimit};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::directory;
 use crate::environment::Environment;
 use crate::failure::{SetupError, StartError, refused, refused_file};
 use crate::identity::Identity;
@@ -30,6 +30,21 @@ pub struct Stdio {
     pub error: OwnedFd,
 }
 
+impl Stdio {
+    /// All three are this side of a terminal.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn terminal(near: OwnedFd) -> Result<Self, Errno> {
+        let copy = || rustix::io::fcntl_dupfd_cloexec(&near, 3);
+        Ok(Self {
+            output: copy()?,
+            error: copy()?,
+            input: near,
+        })
+    }
+}
+
 /// A process that can be started.
 #[derive(Debug)]
 pub struct Launch {
@@ -38,6 +53,10 @@ pub struct Launch {
     environment: StringList,
     directory: OwnedFd,
     identity: Identity,
+    /// Whether standard input is the terminal of a session that this process is to lead.
+    terminal: bool,
+    privileges: Privileges,
+    limits: Vec<Limit>,
 }
 
 impl Launch {
@@ -46,9 +65,10 @@ impl Launch {
     /// # Errors
     /// No such user, no such directory possible, a zero byte within a string.
     pub fn prepare(process: &Process, hostname: &[u8]) -> Result<Self, SetupError> {
-        let identity = Identity::find(&process.user, CWD)?;
+        let identity = Identity::find(&process.user, &process.groups, CWD)?;
         let given = process.env.iter().map(|entry| entry.0.clone());
-        let environment = Environment::new(given, hostname, &identity.home);
+        let environment =
+            Environment::new(given, hostname, &identity.home, process.terminal.is_some());
         let name = process
             .argv
             .first()
@@ -63,6 +83,9 @@ impl Launch {
             environment: strings("variable", environment.into_entries())?,
             directory: working_directory(&process.cwd)?,
             identity,
+            terminal: process.terminal.is_some(),
+            privileges: process.privileges,
+            limits: process.limits.clone(),
         })
     }
 
@@ -131,43 +154,79 @@ impl Launch {
         let at = |step| move |errno| (step, errno);
         rustix::process::setsid().map_err(at(Step::Session))?;
         rustix::process::fchdir(&self.directory).map_err(at(Step::Directory))?;
-        for (resource, limit) in LIMITS {
-            let limit = Rlimit {
-                current: limit,
-                maximum: limit,
-            };
-            match rustix::process::setrlimit(resource, limit) {
+        for limit in &DEFAULT_LIMITS {
+            match sys::set_limit(limit) {
                 // Without the right to raise a limit (a test's machine) it stays.
                 Ok(()) | Err(Errno::PERM) => {}
                 Err(errno) => return Err((Step::Limits, errno)),
             }
         }
+        for limit in &self.limits {
+            sys::set_limit(limit).map_err(at(Step::Limits))?;
+        }
         let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::stdio::dup2_stdin(&stdio.input).map_err(at(Step::Streams))?;
         rustix::stdio::dup2_stdout(&stdio.output).map_err(at(Step::Streams))?;
         rustix::stdio::dup2_stderr(&stdio.error).map_err(at(Step::Streams))?;
-        self.assume_identity()?;
+        if self.terminal {
+            rustix::process::ioctl_tiocsctty(&stdio.input).map_err(at(Step::Streams))?;
+        }
+        self.give_up_privileges().map_err(at(Step::Privileges))?;
+        self.assume_identity().map_err(at(Step::Identity))?;
         sys::unblock_signals();
         Ok(())
     }
 
-    /// Groups before the user: afterwards there may be no right to. Leaving uid 0 drops all capabilities but those of
-    /// the bounding set, which is the kernel's full set.
-    fn assume_identity(&self) -> Result<(), (Step, Errno)> {
-        let at = |step| move |errno| (step, errno);
-        let raw = |id| rustix::fs::Gid::from_raw(id);
+    /// What is not in the bounding set is not there after the exec either, for root and for programs with capabilities of
+    /// their own.
+    fn give_up_privileges(&self) -> Result<(), Errno> {
+        if self.privileges.no_new {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        for number in 0..u64::BITS {
+            if self.privileges.capabilities & 1 << number == 0 {
+                let capability = CapabilitySet::from_bits_retain(1 << number);
+                match rustix::thread::remove_capability_from_bounding_set(capability) {
+                    Ok(()) => {}
+                    // The kernel has no capability of this number, nor of a higher one.
+                    Err(Errno::INVAL) => break,
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups before the user: afterwards there may be no right to. Leaving uid 0 drops all capabilities.
+    fn assume_identity(&self) -> Result<(), Errno> {
+        let raw = |id| Gid::from_raw(id);
         let groups: Vec<_> = self.identity.groups.iter().copied().map(raw).collect();
-        set_thread_groups(&groups).map_err(at(Step::Identity))?;
+        set_thread_groups(&groups)?;
         let gid = raw(self.identity.gid);
-        set_thread_res_gid(gid, gid, gid).map_err(at(Step::Identity))?;
-        let uid = rustix::fs::Uid::from_raw(self.identity.uid);
-        set_thread_res_uid(uid, uid, uid).map_err(at(Step::Identity))
+        set_thread_res_gid(gid, gid, gid)?;
+        let uid = Uid::from_raw(self.identity.uid);
+        set_thread_res_uid(uid, uid, uid)
     }
 }
 
 /// Docker's, where they differ from the kernel's own.
-const LIMITS: [(Resource, Option<u64>); 2] =
-    [(Resource::Nofile, Some(1 << 20)), (Resource::Nproc, None)];
+const DEFAULT_LIMITS: [Limit; 2] = [
+    Limit {
+        resource: OPEN_FILES,
+        soft: 1 << 20,
+        hard: 1 << 20,
+    },
+    Limit {
+        resource: PROCESSES,
+        soft: u64::MAX,
+        hard: u64::MAX,
+    },
+];
+
+/// RLIMIT_NOFILE.
+const OPEN_FILES: u8 = 7;
+/// RLIMIT_NPROC.
+const PROCESSES: u8 = 6;
 
 /// How far a child came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,16 +235,18 @@ enum Step {
     Directory,
     Limits,
     Streams,
+    Privileges,
     Identity,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Session,
         Self::Directory,
         Self::Limits,
         Self::Streams,
+        Self::Privileges,
         Self::Identity,
         Self::Exec,
     ];
@@ -196,6 +257,7 @@ impl Step {
             Self::Directory => "enter the working directory",
             Self::Limits => "set resource limits",
             Self::Streams => "hand over the standard streams",
+            Self::Privileges => "give up privileges",
             Self::Identity => "take on the user and groups",
             Self::Exec => "execute the program",
         }
@@ -257,16 +319,7 @@ fn working_directory(path: &Bytes) -> Result<OwnedFd, SetupError> {
     let refused = refused_file("use as working directory", path);
     match open() {
         Err(Errno::NOENT) => {
-            let ends = (1..path.len())
-                .filter(|at| path.get(*at) == Some(&b'/'))
-                .chain([path.len()]);
-            for end in ends {
-                let part = path.get(..end).unwrap_or(path);
-                match rustix::fs::mkdir(part, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(refused(errno)),
-                }
-            }
+            directory::create(path).map_err(&refused)?;
             open().map_err(refused)
         }
         result => result.map_err(refused),

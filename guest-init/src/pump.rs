@@ -1,14 +1,16 @@
-//! One standard stream between a process's pipe and the host's connection. Never waits: it moves what can be moved and
-//! says how it stands. Knows no process and no loop.
+//! One standard stream between a process's pipe or terminal and the host's connection. Never waits: it moves what can be
+//! moved and says how it stands. Knows no process and no loop.
 
 use alloc::vec::Vec;
 
-use protocol::{Attach, FrameError, Opening, Stream};
+use protocol::{Attach, FrameError, Opening, ProcessId, Stream};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::pipe::{SpliceFlags, splice};
+
+use crate::relay::Relay;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
@@ -20,10 +22,13 @@ const TURN: usize = 16;
 #[derive(Debug)]
 pub struct Pump {
     socket: OwnedFd,
-    pipe: OwnedFd,
+    /// The process's pipe, or the terminal it is behind.
+    local: OwnedFd,
     inward: bool,
     /// What is left of the first frame; nothing goes before it.
     opening: Vec<u8>,
+    /// How bytes get across where the kernel cannot move them by itself: one end must be a pipe for that.
+    relay: Option<Relay>,
 }
 
 /// Which end of a pump something happened at.
@@ -32,7 +37,7 @@ pub enum End {
     /// The host's.
     Socket,
     /// The process's.
-    Pipe,
+    Local,
 }
 
 /// How a pump stands.
@@ -47,36 +52,75 @@ pub enum Progress {
 }
 
 impl Pump {
-    /// A pump over a socket that may still be connecting. Both descriptors must not block.
+    /// A pump between a pipe and a socket that may still be connecting. Neither may block.
     ///
     /// # Errors
     /// None in practice: the first frame is small.
-    pub fn new(attach: Attach, socket: OwnedFd, pipe: OwnedFd) -> Result<Self, FrameError> {
+    pub fn pipe(attach: Attach, socket: OwnedFd, pipe: OwnedFd) -> Result<Self, FrameError> {
         let opening = protocol::encode(&Opening::Attach(attach))?;
+        let inward = attach.stream == Stream::Stdin;
         Ok(Self {
             socket,
-            pipe,
-            inward: attach.stream == Stream::Stdin,
+            local: pipe,
+            inward,
             opening,
+            relay: None,
         })
+    }
+
+    /// The two directions of a terminal: from it first, which also opens the connection, then to it. Each has its own
+    /// descriptors for the same socket and terminal, neither of which may block.
+    ///
+    /// # Errors
+    /// None in practice: the first frame is small.
+    pub fn terminal(
+        process: ProcessId,
+        sockets: [OwnedFd; 2],
+        terminals: [OwnedFd; 2],
+    ) -> Result<[Self; 2], FrameError> {
+        let opening = protocol::encode(&Opening::Attach(Attach {
+            process,
+            stream: Stream::Terminal,
+        }))?;
+        let ([out_socket, in_socket], [from, to]) = (sockets, terminals);
+        let relay = || Some(Relay::default());
+        Ok([
+            Self {
+                socket: out_socket,
+                local: from,
+                inward: false,
+                opening,
+                relay: relay(),
+            },
+            Self {
+                socket: in_socket,
+                local: to,
+                inward: true,
+                opening: Vec::new(),
+                relay: relay(),
+            },
+        ])
     }
 
     /// The two descriptors to watch, for everything and edge-triggered.
     #[must_use]
     pub fn ends(&self) -> [(End, &OwnedFd); 2] {
-        [(End::Socket, &self.socket), (End::Pipe, &self.pipe)]
+        [(End::Socket, &self.socket), (End::Local, &self.local)]
     }
 
     /// What an event means: whether one side has left, else moves what can be moved.
     pub fn happened(&mut self, end: End, flags: EventFlags) -> Progress {
         let gone = match (end, self.inward) {
-            // The host wants no more, or the connection was refused.
-            (End::Socket, false) => EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP,
+            // The host wants no more, or the connection was refused. (It may end a terminal's input alone.)
+            (End::Socket, false) if self.relay.is_none() => {
+                EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP
+            }
+            (End::Socket, false) => EventFlags::ERR | EventFlags::HUP,
             // Nobody will read any more.
-            (End::Pipe, true) => EventFlags::ERR,
+            (End::Local, true) => EventFlags::ERR,
             // The end of what comes is found by reading it.
             (End::Socket, true) => EventFlags::ERR,
-            (End::Pipe, false) => EventFlags::empty(),
+            (End::Local, false) => EventFlags::empty(),
         };
         if flags.intersects(gone) {
             Progress::Done
@@ -100,22 +144,28 @@ impl Pump {
             }
         }
         let (from, to) = if self.inward {
-            (&self.socket, &self.pipe)
+            (&self.socket, &self.local)
         } else {
-            (&self.pipe, &self.socket)
+            (&self.local, &self.socket)
         };
         for _ in 0..TURN {
-            match splice(
-                from,
-                None,
-                to,
-                None,
-                CHUNK,
-                SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
-            ) {
+            let moved = match &mut self.relay {
+                Some(relay) => relay.carry(from, to),
+                None => splice(
+                    from,
+                    None,
+                    to,
+                    None,
+                    CHUNK,
+                    SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
+                ),
+            };
+            match moved {
                 Ok(0) => return Progress::Done,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Progress::Waiting,
+                // Not connected yet: the other direction of a terminal opens the connection.
+                Err(Errno::NOTCONN) if self.inward => return Progress::Waiting,
                 Err(_) => return Progress::Done,
             }
         }
@@ -137,6 +187,9 @@ impl Pump {
     /// Whether the process has written nothing that is still here. Only its end makes this final.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|waiting| waiting == 0)
+        match &self.relay {
+            Some(relay) => relay.is_empty(),
+            None => rustix::io::ioctl_fionread(&self.local).is_ok_and(|waiting| waiting == 0),
+        }
     }
 }

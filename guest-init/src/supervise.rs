@@ -4,7 +4,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream};
+use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream, WindowSize};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -19,6 +19,7 @@ use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
 use crate::pump::{End, Progress, Pump};
 use crate::sys::{self, Pid};
+use crate::terminal::{self, Terminal};
 
 /// Makes a connection to the host that does not block and may still be under way.
 pub type Dial = fn() -> Result<OwnedFd, Errno>;
@@ -32,8 +33,10 @@ pub struct Supervisor {
     epoll: OwnedFd,
     children: OwnedFd,
     processes: Vec<Running>,
-    /// By slot, so that an event finds its pump; a slot is not used twice within one round of events.
+    /// By slot, so that an event finds its pump.
     pumps: Vec<Option<Pump>>,
+    /// Slots of streams whose process's end was told, for others.
+    free: Vec<usize>,
     /// Slots that can go on at once.
     busy: Vec<usize>,
     /// The machine ends with this process.
@@ -46,6 +49,8 @@ struct Running {
     id: ProcessId,
     pid: Pid,
     streams: Vec<usize>,
+    /// Init's side of its terminal.
+    terminal: Option<OwnedFd>,
     /// Known once it is reaped, with the time of that.
     ended: Option<(Status, u64)>,
 }
@@ -90,6 +95,7 @@ impl Supervisor {
                 children,
                 processes: Vec::new(),
                 pumps: Vec::new(),
+                free: Vec::new(),
                 busy: Vec::new(),
                 first,
             }),
@@ -124,18 +130,16 @@ impl Supervisor {
     fn start(&mut self, process: &Process) -> Result<(), StartError> {
         let launch = Launch::prepare(process, &self.hostname)?;
         let mut pumps = Vec::with_capacity(3);
-        let mut piped = |stream| self.stream(process.id, stream, launch.uid(), &mut pumps);
-        let input = if process.stdin {
-            piped(Stream::Stdin)?
-        } else {
-            let null =
-                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-            null.map_err(refused_file("open", b"/dev/null"))?
-        };
-        let stdio = Stdio {
-            input,
-            output: piped(Stream::Stdout)?,
-            error: piped(Stream::Stderr)?,
+        let mut terminal = None;
+        let stdio = match process.terminal {
+            Some(size) => {
+                let opened =
+                    Terminal::open(size, launch.uid()).map_err(refused("open a terminal"))?;
+                pumps.extend(self.attach_terminal(process, &opened.far)?);
+                terminal = Some(opened.far);
+                Stdio::terminal(opened.near).map_err(refused("open a terminal"))?
+            }
+            None => self.pipes(process, launch.uid(), &mut pumps)?,
         };
         let pid = launch.start(stdio)?;
         let mut streams = Vec::with_capacity(pumps.len());
@@ -146,9 +150,46 @@ impl Supervisor {
             id: process.id,
             pid,
             streams,
+            terminal,
             ended: None,
         });
         Ok(())
+    }
+
+    fn pipes(
+        &self,
+        process: &Process,
+        uid: u32,
+        pumps: &mut Vec<Pump>,
+    ) -> Result<Stdio, SetupError> {
+        let mut piped = |stream| self.stream(process.id, stream, uid, pumps);
+        let input = if process.stdin {
+            piped(Stream::Stdin)?
+        } else {
+            let null =
+                rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+            null.map_err(refused_file("open", b"/dev/null"))?
+        };
+        Ok(Stdio {
+            input,
+            output: piped(Stream::Stdout)?,
+            error: piped(Stream::Stderr)?,
+        })
+    }
+
+    /// The pumps of a terminal; nothing is carried to it if the host serves no input.
+    fn attach_terminal(&self, process: &Process, far: &OwnedFd) -> Result<Vec<Pump>, SetupError> {
+        let copy = |fd: &OwnedFd| {
+            rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(refused("copy a descriptor"))
+        };
+        let socket = (self.dial)().map_err(refused("dial the host"))?;
+        let sockets = [copy(&socket)?, socket];
+        let pumps = Pump::terminal(process.id, sockets, [copy(far)?, copy(far)?]);
+        let pumps = pumps.map_err(|_| refused("set up a stream")(Errno::INVAL))?;
+        Ok(pumps
+            .into_iter()
+            .filter(|pump| process.stdin || !pump.is_inward())
+            .collect())
     }
 
     /// A pipe whose far end is the host's; gives the process's end.
@@ -174,19 +215,22 @@ impl Supervisor {
             rustix::fs::fchown(&ours, Some(Uid::from_raw(uid)), None::<Gid>)
                 .map_err(refused("set up a pipe"))?;
         }
-        let pump = Pump::new(Attach { process, stream }, socket, ours);
+        let pump = Pump::pipe(Attach { process, stream }, socket, ours);
         pumps.push(pump.map_err(|_| refused("set up a stream")(Errno::INVAL))?);
         Ok(theirs)
     }
 
     fn add(&mut self, pump: Pump) -> Result<usize, SetupError> {
-        let slot = self.pumps.len();
+        let slot = self.free.pop().unwrap_or(self.pumps.len());
         let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         for (end, fd) in pump.ends() {
             let token = EventData::new_u64(token(slot, end));
             epoll::add(&self.epoll, fd, token, all).map_err(refused("watch a descriptor"))?;
         }
-        self.pumps.push(Some(pump));
+        match self.pumps.get_mut(slot) {
+            Some(place) => *place = Some(pump),
+            None => self.pumps.push(Some(pump)),
+        }
         Ok(slot)
     }
 
@@ -239,6 +283,8 @@ impl Supervisor {
                     let error = refused("run a second container in one machine")(Errno::EXIST);
                     self.host.send(&failed(process.id, &error.into()))?;
                 }
+                FromHost::Exec { process } => self.run(&process)?,
+                FromHost::Resize { process, size } => self.resize(process, size),
                 FromHost::Signal { process, signal } => {
                     let running = self.processes.iter().find(|running| running.id == process);
                     if let Some(Running {
@@ -252,6 +298,14 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    fn resize(&self, process: ProcessId, size: WindowSize) {
+        let running = self.processes.iter().find(|running| running.id == process);
+        if let Some(far) = running.and_then(|running| running.terminal.as_ref()) {
+            // It is a terminal, so this cannot fail.
+            let _ = terminal::resize(far, size);
+        }
     }
 
     /// Notes who ended; orphans that became init's children are just buried.
@@ -280,6 +334,8 @@ impl Supervisor {
         for running in core::mem::take(&mut self.processes) {
             match running.ended {
                 Some((status, tsc)) if self.is_silent(&running.streams) => {
+                    // After this round's events: one of them may still name a slot.
+                    self.free.extend(&running.streams);
                     let process = running.id;
                     self.host.send(&FromGuest::Exited {
                         process,
@@ -328,7 +384,7 @@ pub fn failed(process: ProcessId, error: &StartError) -> FromGuest {
 }
 
 fn token(slot: usize, end: End) -> u64 {
-    PUMPS + 2 * slot as u64 + u64::from(end == End::Pipe)
+    PUMPS + 2 * slot as u64 + u64::from(end == End::Local)
 }
 
 fn place(token: u64) -> (usize, End) {
@@ -336,7 +392,7 @@ fn place(token: u64) -> (usize, End) {
     let end = if number.is_multiple_of(2) {
         End::Socket
     } else {
-        End::Pipe
+        End::Local
     };
     (usize::try_from(number / 2).unwrap_or(usize::MAX), end)
 }

@@ -11,12 +11,13 @@ use core::mem;
 use core::ptr;
 
 use linux_raw_sys::general::{
-    __NR_clone, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill,
+    __NR_clone, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill, __NR_prlimit64,
     __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD,
 };
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{ifreq, net_device_flags};
 use linux_raw_sys::vm_sockets::{VMADDR_CID_HOST, sockaddr_vm};
+use protocol::Limit;
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -153,6 +154,18 @@ pub const SIGKILL: i32 = linux_raw_sys::general::SIGKILL.cast_signed();
 pub fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill takes two numbers.
     unsafe { call(__NR_kill, [register(pid.0), register(signal), 0, 0, 0]) }.map(drop)
+}
+
+/// Limits a resource of this process and those it makes.
+///
+/// # Errors
+/// No such resource, a soft limit above the hard one, or no right to raise it.
+pub fn set_limit(limit: &Limit) -> Result<(), Errno> {
+    let new = [limit.soft, limit.hard];
+    let at = (&raw const new).addr();
+    // SAFETY: the new limit is two numbers of 64 bits, valid during the call; the old one is not asked for. Process 0 is
+    // this one.
+    unsafe { call(__NR_prlimit64, [0, usize::from(limit.resource), at, 0, 0]) }.map(drop)
 }
 
 /// Which side of a [`fork`] this is.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use image::Execution;
-use protocol::{Bytes, Container, Process, ProcessId};
+use protocol::{Bytes, Container, Privileges, Process, ProcessId};
 
 use crate::agent::Task;
 use crate::cli::{RunArgs, Size};
@@ -38,7 +38,11 @@ pub(crate) enum PlanError {
     #[error("Cannot read the environment file {}", .0.display())]
     EnvFile(PathBuf, #[source] io::Error),
     #[error("{} line {line}: {problem}", .path.display())]
-    EnvLine { path: PathBuf, line: usize, problem: &'static str },
+    EnvLine {
+        path: PathBuf,
+        line: usize,
+        problem: &'static str,
+    },
     #[error("{0:?} is not a host name: 1 to 64 letters, digits, dots and hyphens")]
     Hostname(String),
     #[error("The working directory {} is not absolute", .0.display())]
@@ -59,6 +63,7 @@ pub(crate) fn plan(args: &RunArgs, image: &Execution) -> Result<Task, PlanError>
             // Without a network device there is nobody to ask.
             resolv_conf: Some("# This container has no network.\n".into()),
             hostname: hostname.into(),
+            ..Container::default()
         },
         process: process(args, image)?,
     })
@@ -66,7 +71,11 @@ pub(crate) fn plan(args: &RunArgs, image: &Execution) -> Result<Task, PlanError>
 
 /// The virtual machine's shape; needs no image, so that it is refused before one is fetched.
 pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
-    Ok(VmConfig { memory: memory(args.memory)?, cpus: cpus(&args.cpus)?, kernel_log: args.kernel_log })
+    Ok(VmConfig {
+        memory: memory(args.memory)?,
+        cpus: cpus(&args.cpus)?,
+        kernel_log: args.kernel_log,
+    })
 }
 
 fn memory(Size(bytes): Size) -> Result<Memory, ConfigError> {
@@ -84,11 +93,16 @@ fn cpus(text: &str) -> Result<Cpus, PlanError> {
 }
 
 fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
-    let given = args.command.iter().map(|word| Bytes::from(word.as_os_str()));
+    let given = args
+        .command
+        .iter()
+        .map(|word| Bytes::from(word.as_os_str()));
     let argv: Vec<Bytes> = match &args.entrypoint {
         // docker: an entrypoint of one's own drops the image's CMD; an empty one drops only the entrypoint.
         Some(entrypoint) if !entrypoint.is_empty() => {
-            std::iter::once(Bytes::from(entrypoint.as_os_str())).chain(given).collect()
+            std::iter::once(Bytes::from(entrypoint.as_os_str()))
+                .chain(given)
+                .collect()
         }
         replaced => {
             let entrypoint = image.entrypoint.iter().filter(|_| replaced.is_none());
@@ -117,7 +131,11 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         env: environment(args, image)?,
         cwd,
         user: args.user.as_deref().unwrap_or(&image.user).into(),
+        groups: Vec::new(),
         stdin: args.interactive,
+        terminal: None,
+        privileges: Privileges::FULL,
+        limits: Vec::new(),
     })
 }
 
@@ -130,7 +148,11 @@ fn environment(args: &RunArgs, image: &Execution) -> Result<Vec<Bytes>, PlanErro
         }
     }
     for typed in &args.env {
-        let name = typed.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        let name = typed
+            .as_bytes()
+            .split(|byte| *byte == b'=')
+            .next()
+            .unwrap_or_default();
         if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
             return Err(PlanError::Variable(typed.clone()));
         }
@@ -152,7 +174,10 @@ fn inherited(typed: &[u8]) -> Option<Vec<u8>> {
 
 fn set(variables: &mut Vec<Vec<u8>>, variable: Vec<u8>) {
     let name = |v: &[u8]| v.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
-    match variables.iter_mut().find(|old| name(old) == name(&variable)) {
+    match variables
+        .iter_mut()
+        .find(|old| name(old) == name(&variable))
+    {
         Some(old) => *old = variable,
         None => variables.push(variable),
     }
@@ -163,10 +188,15 @@ fn env_file(path: &Path) -> Result<Vec<Vec<u8>>, PlanError> {
     let failed = |error| PlanError::EnvFile(path.to_owned(), error);
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    io::Read::read_to_end(&mut io::Read::take(file, LARGEST_ENV_FILE), &mut bytes).map_err(failed)?;
+    io::Read::read_to_end(&mut io::Read::take(file, LARGEST_ENV_FILE), &mut bytes)
+        .map_err(failed)?;
     let mut variables = Vec::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let problem = |problem| PlanError::EnvLine { path: path.to_owned(), line: index + 1, problem };
+        let problem = |problem| PlanError::EnvLine {
+            path: path.to_owned(),
+            line: index + 1,
+            problem,
+        };
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
         if line.is_empty() || line.starts_with(b"#") {
             continue;

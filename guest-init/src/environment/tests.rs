@@ -7,7 +7,7 @@ use super::*;
 
 fn environment(given: &[&str]) -> Vec<String> {
     let given = given.iter().map(|entry| entry.as_bytes().to_vec());
-    let all = Environment::new(given, b"box", b"/root").into_entries();
+    let all = Environment::new(given, b"box", b"/root", false).into_entries();
     all.into_iter()
         .map(|entry| String::from_utf8(entry).unwrap())
         .collect()
@@ -49,6 +49,19 @@ fn a_longer_key_is_another_key() {
 
 #[test]
 fn the_path_is_the_last_one_given() {
-    let environment = Environment::new([b"PATH=/a".to_vec(), b"PATH=/b".to_vec()], b"", b"");
+    let environment = Environment::new([b"PATH=/a".to_vec(), b"PATH=/b".to_vec()], b"", b"", false);
     assert_eq!(environment.path(), b"/b");
+}
+
+#[test]
+fn a_terminal_has_a_type() {
+    let types = |given: &[&str]| {
+        let given = given.iter().map(|entry| entry.as_bytes().to_vec());
+        let all = Environment::new(given, b"", b"", true).into_entries();
+        all.into_iter()
+            .filter(|entry| entry.starts_with(b"TERM="))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(types(&[]), [b"TERM=xterm"]);
+    assert_eq!(types(&["TERM=vt100"]), [b"TERM=vt100"]);
 }

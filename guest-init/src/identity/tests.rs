@@ -24,7 +24,7 @@ const GROUP: &[u8] = b"root:x:0:root\n\
     huge:x:4294967295:\n";
 
 fn find(user: &str) -> Result<Identity, String> {
-    Identity::look_up(user.as_bytes(), PASSWD, GROUP).map_err(|error| error.to_string())
+    Identity::look_up(user.as_bytes(), &[], PASSWD, GROUP).map_err(|error| error.to_string())
 }
 
 fn identity(uid: u32, gid: u32, groups: &[u32], home: &str) -> Result<Identity, String> {
@@ -63,6 +63,24 @@ fn an_explicit_group_stands_alone() {
         identity(70, 5000, &[5000], "/var/lib/postgresql")
     );
     assert_eq!(find(":tape"), identity(0, 26, &[26], "/root"));
+}
+
+#[test]
+fn further_groups_come_last() {
+    let find = |more: &[&str]| {
+        let more: Vec<_> = more.iter().map(|name| Bytes::from(*name)).collect();
+        Identity::look_up(b"postgres", &more, PASSWD, GROUP)
+            .map(|found| found.groups)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        find(&["tape", "4711", "70"]),
+        Ok(vec![70, 101, 10, 26, 4711])
+    );
+    assert_eq!(
+        find(&["none"]).unwrap_err(),
+        r#"Group "none" is not in the image's /etc/group"#
+    );
 }
 
 #[test]
@@ -116,7 +134,7 @@ fn numbers_beyond_the_signed_range_are_errors() {
 #[test]
 fn an_image_without_the_files_still_has_numbers() {
     let root = tempfile::tempdir().unwrap();
-    let found = Identity::find(b"7:8", File::open(root.path()).unwrap()).unwrap();
+    let found = Identity::find(b"7:8", &[], File::open(root.path()).unwrap()).unwrap();
     assert_eq!(
         found,
         Identity {
@@ -127,7 +145,7 @@ fn an_image_without_the_files_still_has_numbers() {
         }
     );
     assert!(matches!(
-        Identity::find(b"name", File::open(root.path()).unwrap()),
+        Identity::find(b"name", &[], File::open(root.path()).unwrap()),
         Err(IdentityError::NoUser(_))
     ));
 }
@@ -139,7 +157,7 @@ fn files_are_read_from_the_given_root() {
     std::fs::write(root.path().join("etc/passwd"), PASSWD).unwrap();
     std::fs::write(root.path().join("etc/group"), GROUP).unwrap();
     assert_eq!(
-        Identity::find(b"postgres", File::open(root.path()).unwrap()).unwrap(),
+        Identity::find(b"postgres", &[], File::open(root.path()).unwrap()).unwrap(),
         find("postgres").unwrap()
     );
 }
@@ -150,21 +168,21 @@ fn what_is_not_a_plain_file_is_refused_without_waiting() {
     let passwd = root.path().join("etc/passwd");
     std::fs::create_dir_all(&passwd).unwrap();
     assert!(matches!(
-        Identity::find(b"", File::open(root.path()).unwrap()),
+        Identity::find(b"", &[], File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_dir(&passwd).unwrap();
 
     rustix::fs::mknodat(CWD, &passwd, FileType::Fifo, Mode::RWXU, 0).unwrap();
     assert!(matches!(
-        Identity::find(b"", File::open(root.path()).unwrap()),
+        Identity::find(b"", &[], File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_file(&passwd).unwrap();
 
     std::os::unix::fs::symlink("/dev/zero", &passwd).unwrap();
     assert!(matches!(
-        Identity::find(b"", File::open(root.path()).unwrap()),
+        Identity::find(b"", &[], File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
     std::fs::remove_file(&passwd).unwrap();
@@ -174,7 +192,7 @@ fn what_is_not_a_plain_file_is_refused_without_waiting() {
         .set_len(LARGEST_FILE as u64 + 1)
         .unwrap();
     assert!(matches!(
-        Identity::find(b"", File::open(root.path()).unwrap()),
+        Identity::find(b"", &[], File::open(root.path()).unwrap()),
         Err(IdentityError::NotAFile { .. })
     ));
 }
@@ -186,7 +204,7 @@ proptest! {
         passwd in prop::collection::vec(any::<u8>(), 0..300),
         group in "([a-z0-9,]{0,4}:){0,4}\n?",
     ) {
-        if let Ok(found) = Identity::look_up(&user, &passwd, group.as_bytes()) {
+        if let Ok(found) = Identity::look_up(&user, &[], &passwd, group.as_bytes()) {
             prop_assert!(found.uid <= LARGEST_NUMBER);
             prop_assert_eq!(found.groups.first(), Some(&found.gid));
         }

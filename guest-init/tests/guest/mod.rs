@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use protocol::{
-    Container, Failure, FromGuest, FromHost, Opening, Process, ProcessId, Status, Stream,
+    Container, Failure, FromGuest, FromHost, Opening, Privileges, Process, ProcessId, Status,
+    Stream,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -36,7 +37,11 @@ pub(crate) fn process(argv: &[&str]) -> Process {
         env: Vec::new(),
         cwd: "".into(),
         user: "".into(),
+        groups: Vec::new(),
         stdin: false,
+        terminal: None,
+        privileges: Privileges::FULL,
+        limits: Vec::new(),
     }
 }
 

@@ -35,8 +35,8 @@ pub use frame::{Decoder, FrameError, Message, encode};
 #[cfg(feature = "std")]
 pub use frame::{read, write};
 pub use message::{
-    Attach, Container, Failure, FromGuest, FromHost, Hello, Opening, Process, ProcessId, Status,
-    Stream,
+    Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, MountFlags, Opening, Privileges,
+    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, WindowSize,
 };
 
 /// The host's vsock port on which it expects guest init (vsock CID 2).
@@ -44,4 +44,4 @@ pub const AGENT_PORT: u32 = 1024;
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

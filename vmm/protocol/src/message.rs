@@ -48,6 +48,8 @@ pub enum Stream {
     Stdout,
     /// Guest to host.
     Stderr,
+    /// Both ways, instead of the three others: see [`Process::terminal`].
+    Terminal,
 }
 
 /// Host to guest, on the control connection.
@@ -67,6 +69,18 @@ pub enum FromHost {
         /// The signal's number on x86-64 Linux, 1 to 64.
         signal: u8,
     },
+    /// Start a further process in the container.
+    Exec {
+        /// The process.
+        process: Process,
+    },
+    /// The window of a process's terminal has changed. Does nothing for a process without one.
+    Resize {
+        /// Whose terminal.
+        process: ProcessId,
+        /// The window now.
+        size: WindowSize,
+    },
 }
 
 /// What belongs to the container and not to one of its processes.
@@ -78,6 +92,49 @@ pub struct Container {
     pub hosts: Option<Bytes>,
     /// The whole content of `/etc/resolv.conf`; `None` leaves the image's.
     pub resolv_conf: Option<Bytes>,
+    /// Kernel parameters to set.
+    pub sysctls: Vec<Sysctl>,
+    /// The size of `/dev/shm` in bytes; `None` means 64 MiB.
+    pub shm_size: Option<u64>,
+    /// File systems in memory, mounted in this order.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Whether docker's list of `/proc` and `/sys` paths is hidden or read-only, and `/sys` as a whole read-only.
+    pub confined: bool,
+    /// Whether the root is read-only; mounts on it are not.
+    pub read_only: bool,
+}
+
+/// A kernel parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Its name with dots, as `net.core.somaxconn`.
+    pub name: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// A file system in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// Where: an absolute path, created when missing.
+    pub path: Bytes,
+    /// tmpfs's own options, as `size=64m,mode=1777`; may be empty.
+    pub options: Bytes,
+    /// Whether programs on it may be executed, device nodes used, and setuid bits honoured.
+    pub flags: MountFlags,
+}
+
+/// What a mount forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountFlags {
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// No programs.
+    pub no_exec: bool,
+    /// No device nodes.
+    pub no_dev: bool,
+    /// No setuid and setgid bits.
+    pub no_suid: bool,
 }
 
 /// A process to start; the image's configuration and the user's wishes are merged already.
@@ -93,8 +150,60 @@ pub struct Process {
     pub cwd: Bytes,
     /// `user`, `user:group`; each a name of the image's `/etc/passwd` and `/etc/group`, or a number. Empty means root.
     pub user: Bytes,
+    /// Groups besides those of the user, names or numbers.
+    pub groups: Vec<Bytes>,
     /// Whether the host serves standard input; otherwise it is `/dev/null`.
     pub stdin: bool,
+    /// A terminal of this size is the process's three standard streams; it is attached as one
+    /// [`Stream::Terminal`].
+    pub terminal: Option<WindowSize>,
+    /// What root's rights are worth.
+    pub privileges: Privileges,
+    /// Resource limits besides docker's defaults.
+    pub limits: Vec<Limit>,
+}
+
+/// A terminal's window, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// What a process may do at most, whoever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// The capabilities that it and its children can ever have: bit `n` is capability `n` of capabilities(7).
+    pub capabilities: u64,
+    /// Whether executing a program may never add rights.
+    pub no_new: bool,
+}
+
+impl Privileges {
+    /// Everything the kernel has: root is root, and `docker run --privileged`.
+    pub const FULL: Self = Self {
+        capabilities: u64::MAX,
+        no_new: false,
+    };
+    /// Docker's default: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
+    /// SYS_CHROOT, MKNOD, AUDIT_WRITE and SETFCAP.
+    pub const DOCKER: Self = Self {
+        capabilities: 0xa804_25fb,
+        no_new: false,
+    };
+}
+
+/// A resource limit, as setrlimit(2) has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// The number of the resource on x86-64 Linux, as 7 for open files.
+    pub resource: u8,
+    /// The limit in force; `u64::MAX` is none.
+    pub soft: u64,
+    /// How far the process may raise it.
+    pub hard: u64,
 }
 
 /// Guest to host, on the control connection.

@@ -5,14 +5,22 @@ use std::io::{self, Read};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Attach, Bytes, Container, Failure, Hello, Process, ProcessId, Status, Stream, fuzz};
+use crate::{
+    Attach, Bytes, Container, Failure, Hello, Limit, MountFlags, Privileges, Process, ProcessId,
+    Status, Stream, Sysctl, Tmpfs, WindowSize, fuzz,
+};
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes)
 }
 
 fn opening() -> impl Strategy<Value = Opening> {
-    let stream = prop::sample::select(vec![Stream::Stdin, Stream::Stdout, Stream::Stderr]);
+    let stream = prop::sample::select(vec![
+        Stream::Stdin,
+        Stream::Stdout,
+        Stream::Stderr,
+        Stream::Terminal,
+    ]);
     prop_oneof![
         any::<u64>().prop_map(|tsc_at_start| Opening::Hello(Hello {
             version: VERSION,
@@ -25,40 +33,97 @@ fn opening() -> impl Strategy<Value = Opening> {
     ]
 }
 
-fn from_host() -> impl Strategy<Value = FromHost> {
-    let container = (
+fn list() -> impl Strategy<Value = Vec<Bytes>> {
+    prop::collection::vec(bytes(), 0..5)
+}
+
+fn size() -> impl Strategy<Value = WindowSize> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| WindowSize { rows, columns })
+}
+
+fn container() -> impl Strategy<Value = Container> {
+    let files = (
         bytes(),
         prop::option::of(bytes()),
         prop::option::of(bytes()),
+    );
+    let sysctl = (bytes(), bytes()).prop_map(|(name, value)| Sysctl { name, value });
+    let tmpfs = (bytes(), bytes(), any::<(bool, bool, bool, bool)>()).prop_map(
+        |(path, options, (read_only, no_exec, no_dev, no_suid))| Tmpfs {
+            path,
+            options,
+            flags: MountFlags {
+                read_only,
+                no_exec,
+                no_dev,
+                no_suid,
+            },
+        },
+    );
+    let lists = (
+        prop::collection::vec(sysctl, 0..3),
+        prop::collection::vec(tmpfs, 0..3),
+    );
+    (files, lists, any::<(Option<u64>, bool, bool)>()).prop_map(
+        |((hostname, hosts, resolv_conf), (sysctls, tmpfs), (shm_size, confined, read_only))| {
+            Container {
+                hostname,
+                hosts,
+                resolv_conf,
+                sysctls,
+                shm_size,
+                tmpfs,
+                confined,
+                read_only,
+            }
+        },
     )
-        .prop_map(|(hostname, hosts, resolv_conf)| Container {
-            hostname,
-            hosts,
-            resolv_conf,
-        });
-    let list = || prop::collection::vec(bytes(), 0..5);
-    let process = (
-        any::<u32>(),
-        list(),
-        list(),
-        bytes(),
-        bytes(),
+}
+
+fn process() -> impl Strategy<Value = Process> {
+    let limit = any::<(u8, u64, u64)>().prop_map(|(resource, soft, hard)| Limit {
+        resource,
+        soft,
+        hard,
+    });
+    let who = (bytes(), list(), any::<(u64, bool)>());
+    let what = (any::<u32>(), list(), list(), bytes());
+    let how = (
         any::<bool>(),
-    )
-        .prop_map(|(id, argv, env, cwd, user, stdin)| Process {
+        prop::option::of(size()),
+        prop::collection::vec(limit, 0..3),
+    );
+    (what, who, how).prop_map(
+        |(
+            (id, argv, env, cwd),
+            (user, groups, (capabilities, no_new)),
+            (stdin, terminal, limits),
+        )| Process {
             id: ProcessId(id),
             argv,
             env,
             cwd,
             user,
+            groups,
             stdin,
-        });
+            terminal,
+            privileges: Privileges {
+                capabilities,
+                no_new,
+            },
+            limits,
+        },
+    )
+}
+
+fn from_host() -> impl Strategy<Value = FromHost> {
+    let id = || any::<u32>().prop_map(ProcessId);
     prop_oneof![
-        (container, process).prop_map(|(container, process)| FromHost::Run { container, process }),
-        (any::<u32>(), any::<u8>()).prop_map(|(id, signal)| FromHost::Signal {
-            process: ProcessId(id),
-            signal
-        }),
+        (container(), process())
+            .prop_map(|(container, process)| FromHost::Run { container, process }),
+        (id(), any::<u8>()).prop_map(|(process, signal)| FromHost::Signal { process, signal }),
+        process().prop_map(|process| FromHost::Exec { process }),
+        (id(), size()).prop_map(|(process, size)| FromHost::Resize { process, size }),
     ]
 }
 
@@ -235,17 +300,17 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 9, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 9, this hull speaks version 1"
+        "Guest init speaks protocol version 9, this hull speaks version 2"
     );
 }
 
 #[test]
 fn a_huge_claimed_list_within_a_small_frame_is_refused() {
-    // Run, empty hostname, no files, id 1, then an argv of 2^32 - 1 entries.
-    let payload = [0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    // Run, empty hostname, no files, no parameters, …, id 1, then an argv of 2^32 - 1 entries.
+    let payload = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f];
     assert!(matches!(
         FromHost::decode(&payload),
-        Err(FrameError::Malformed { size: 10 })
+        Err(FrameError::Malformed { size: 15 })
     ));
 }
 

@@ -1,8 +1,9 @@
 //! Golden bytes: one per message, so that a change of the encoding is seen.
 
 use crate::{
-    Attach, Container, Failure, FromGuest, FromHost, Hello, Message, Opening, Process, ProcessId,
-    Status, Stream, encode, read,
+    Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, Message, MountFlags, Opening,
+    Privileges, Process, ProcessId, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize, encode,
+    read,
 };
 
 #[track_caller]
@@ -19,22 +20,62 @@ fn golden<M: Message + PartialEq + std::fmt::Debug>(message: &M, frame: &[u8]) {
 fn hello() {
     golden(
         &Opening::Hello(Hello {
-            version: 1,
+            version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x01\xac\x02",
+        b"\x04\0\0\0\x00\x02\xac\x02",
     );
 }
 
 #[test]
 fn attach() {
-    for (stream, number) in [(Stream::Stdin, 0), (Stream::Stdout, 1), (Stream::Stderr, 2)] {
+    for (stream, number) in [
+        (Stream::Stdin, 0),
+        (Stream::Stdout, 1),
+        (Stream::Stderr, 2),
+        (Stream::Terminal, 3),
+    ] {
         let attach = Attach {
             process: ProcessId(5),
             stream,
         };
         golden(&Opening::Attach(attach), &[3, 0, 0, 0, 1, 5, number]);
     }
+}
+
+fn process() -> Process {
+    Process {
+        id: ProcessId(1),
+        argv: vec!["echo".into(), b"\xff".as_slice().into()],
+        env: vec!["A=b".into()],
+        cwd: "/tmp".into(),
+        user: "nobody:12".into(),
+        groups: vec!["7".into()],
+        stdin: true,
+        terminal: None,
+        privileges: Privileges {
+            capabilities: 0x81,
+            no_new: true,
+        },
+        limits: vec![Limit {
+            resource: 7,
+            soft: 1,
+            hard: 0x80,
+        }],
+    }
+}
+
+/// What [`process`] is encoded as.
+const PROCESS: &[u8] =
+    b"\x01\x02\x04echo\x01\xff\x01\x03A=b\x04/tmp\x09nobody:12\x01\x017\x01\x00\x81\x01\x01\x01\x07\x01\x80\x01";
+
+fn framed(parts: &[&[u8]]) -> Vec<u8> {
+    let payload = parts.concat();
+    [
+        &u32::try_from(payload.len()).unwrap().to_le_bytes(),
+        payload.as_slice(),
+    ]
+    .concat()
 }
 
 #[test]
@@ -44,19 +85,78 @@ fn run() {
             hostname: "box".into(),
             hosts: Some("127.0.0.1 localhost\n".into()),
             resolv_conf: None,
+            sysctls: vec![Sysctl {
+                name: "a.b".into(),
+                value: "1".into(),
+            }],
+            shm_size: Some(0x80),
+            tmpfs: vec![Tmpfs {
+                path: "/t".into(),
+                options: "size=1m".into(),
+                flags: MountFlags {
+                    read_only: false,
+                    no_exec: true,
+                    no_dev: false,
+                    no_suid: true,
+                },
+            }],
+            confined: true,
+            read_only: false,
         },
-        process: Process {
-            id: ProcessId(1),
-            argv: vec!["echo".into(), b"\xff".as_slice().into()],
-            env: vec!["A=b".into()],
-            cwd: "/tmp".into(),
-            user: "nobody:12".into(),
-            stdin: true,
+        process: process(),
+    };
+    let container =
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00";
+    golden(&run, &framed(&[b"\x00", container, PROCESS]));
+}
+
+#[test]
+fn exec() {
+    golden(
+        &FromHost::Exec { process: process() },
+        &framed(&[b"\x02", PROCESS]),
+    );
+    let mut with_terminal = process();
+    with_terminal.terminal = Some(WindowSize {
+        rows: 24,
+        columns: 0x80,
+    });
+    let mut encoded = PROCESS.to_vec();
+    let at = encoded.len() - 9;
+    encoded.splice(at..=at, [1, 24, 0x80, 1]);
+    golden(
+        &FromHost::Exec {
+            process: with_terminal,
         },
+        &framed(&[b"\x02", &encoded]),
+    );
+}
+
+#[test]
+fn resize() {
+    let size = WindowSize {
+        rows: 50,
+        columns: 200,
     };
     golden(
-        &run,
-        b"\x3a\0\0\0\x00\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x02\x04echo\x01\xff\x01\x03A=b\x04/tmp\x09nobody:12\x01",
+        &FromHost::Resize {
+            process: ProcessId(1),
+            size,
+        },
+        b"\x05\0\0\0\x03\x01\x32\xc8\x01",
+    );
+}
+
+#[test]
+fn dockers_privileges() {
+    let named = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
+    let bits = named.iter().fold(0_u64, |bits, number| bits | 1 << number);
+    assert_eq!(
+        Privileges::DOCKER,
+        Privileges {
+            capabilities: bits,
+            no_new: false
+        }
     );
 }
 
