@@ -12,11 +12,11 @@ fn a_fit_host_is_called_fit() {
     assert!(!outcome.out().contains("FAIL"), "{outcome:?}");
 }
 
-/// Runs a script where hull is `$hull`, in a mount namespace of its own.
+/// Runs a script where hull is `$hull`, in a mount namespace of its own, which nobody has to be root for.
 fn elsewhere(script: &str) -> Output {
     let mut command = Command::new("unshare");
     command
-        .args(["--mount", "sh", "-c", script])
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .env("hull", program())
         .env("HULL_ROOT", store());
     command

@@ -47,6 +47,8 @@ pub(crate) fn images() -> Result<()> {
     apt::need(&[
         ("/bin/busybox", "busybox-static"),
         ("mmdebstrap", "mmdebstrap"),
+        // For those who are not root.
+        ("newuidmap", "uidmap"),
     ])?;
     progress::step("Making the small images", tests::fixture::make)?;
     progress::step(

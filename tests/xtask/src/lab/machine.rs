@@ -19,6 +19,9 @@ use crate::sys;
 /// would count as an instruction.
 const ICOUNT: &str = "-accel tcg -icount shift=0,sleep=off -cpu max,-erms,-fsrm";
 
+/// Where Debian has virtiofsd.
+const SERVER: &str = "/usr/lib/qemu/virtiofsd";
+
 /// The kernel's command line: no self-tests, certificates or calibrations, which take an emulator seconds.
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check tsc=reliable cryptomgr.notests \
     initcall_blacklist=load_system_certificate_list,jent_mod_init,bpf_tcp_ca_kfunc_init";
@@ -116,7 +119,7 @@ impl Machine {
         qemu.arg("-kernel")
             .arg(&system.kernel)
             .args(["-append", &format!("{KERNEL}{routing}")]);
-        machine.spawn(qemu)?;
+        machine.spawn(qemu.stdin(Stdio::null()).stdout(Stdio::null()))?;
         Ok(machine)
     }
 
@@ -137,9 +140,14 @@ impl Machine {
         let listener = UnixListener::bind(place.path().join("socket"))
             .context("No socket for the file server")?;
         let stream = UnixStream::connect(place.path().join("socket"))?;
-        rustix::io::fcntl_setfd(&listener, FdFlags::empty())?;
-        let mut server = Command::new("/usr/lib/qemu/virtiofsd");
-        server.arg(format!("--fd={}", listener.as_raw_fd()));
+        // The server has to be root. Its socket is its standard output, a descriptor that sudo passes on and that
+        // virtiofsd, unlike standard input, leaves alone.
+        let mut server = Command::new(SERVER);
+        if !rustix::process::geteuid().is_root() {
+            server = Command::new("sudo");
+            server.args(["-n", SERVER]);
+        }
+        server.arg("--fd=1").stdout(OwnedFd::from(listener));
         server.arg("-o").arg({
             let mut option = std::ffi::OsString::from("source=");
             option.push(directory);
@@ -147,17 +155,14 @@ impl Machine {
         });
         server.args(["-o", if root { "cache=always" } else { "cache=auto" }]);
         server.args(["-o", "xattr", "-o", "sandbox=chroot", "-o", "log_level=err"]);
-        self.spawn(server)?;
+        self.spawn(server.stdin(Stdio::null()))?;
         Ok(stream.into())
     }
 
-    fn spawn(&mut self, mut command: Command) -> Result<()> {
+    fn spawn(&mut self, command: &mut Command) -> Result<()> {
         let name = command.get_program().to_string_lossy().into_owned();
-        command
-            .stdin(Stdio::null())
-            .stdout(self.log.try_clone()?)
-            .stderr(self.log.try_clone()?);
-        let child = sys::end_with_us(&mut command)
+        command.stderr(self.log.try_clone()?);
+        let child = sys::end_with_us(command)
             .spawn()
             .with_context(|| format!("{name} does not start"))?;
         self.processes.push(child);
