@@ -28,6 +28,7 @@ mod layer;
 mod limits;
 mod local;
 mod manifest;
+mod program;
 mod pull;
 mod push;
 pub mod reference;

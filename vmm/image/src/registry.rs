@@ -12,6 +12,7 @@ mod error;
 pub mod fuzz;
 mod hosts;
 mod http;
+mod names;
 mod progress;
 mod proxy;
 mod push;

@@ -2,13 +2,10 @@
 //! input, the answer on standard output), bounded in time and output. Knows not when one is wanted.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::io;
+use std::process::Command;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use super::{CredentialsError, Login};
@@ -101,24 +98,11 @@ pub(super) fn run(
         source,
     };
     let mut command = Command::new(&program);
-    command
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .process_group(0);
+    command.arg(verb);
     if let Some(path) = path {
         command.env("PATH", path);
     }
-    let mut child = command.spawn().map_err(fail)?;
-    let outcome = converse(&mut child, input, patience);
-    if outcome.is_err() {
-        // Its whole group: a helper may be a script that waits for another program.
-        if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = child.wait();
-    }
+    let outcome = crate::program::run(&mut command, input, ANSWER_MAX, patience);
     let (status, answer) = outcome.map_err(|source| match source.kind() {
         io::ErrorKind::TimedOut => CredentialsError::HelperSilent {
             program: program.clone(),
@@ -139,45 +123,4 @@ pub(super) fn run(
         _ => status.to_string(),
     };
     Err(CredentialsError::HelperFailed { program, reason })
-}
-
-/// Gives the input, takes the answer and waits for the end, within the time.
-fn converse(
-    child: &mut Child,
-    input: &[u8],
-    patience: Duration,
-) -> io::Result<(ExitStatus, Vec<u8>)> {
-    let deadline = Instant::now() + patience;
-    let (sender, answers) = mpsc::channel();
-    let stdin = child.stdin.take();
-    let stdout = child.stdout.take();
-    let input = input.to_vec();
-    // A pipe can block for ever: its thread is left to itself when the time is over.
-    std::thread::Builder::new()
-        .name("credential helper".to_owned())
-        .spawn(move || {
-            if let Some(mut stdin) = stdin {
-                // A helper that does not read its input says so by its status.
-                let _ = stdin.write_all(&input);
-            }
-            let mut answer = Vec::new();
-            let read = match stdout {
-                Some(stdout) => stdout.take(ANSWER_MAX).read_to_end(&mut answer),
-                None => Ok(0),
-            };
-            let _ = sender.send(read.map(|_| answer));
-        })?;
-    let answer = answers
-        .recv_timeout(patience)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    // The pipe is closed; the end is near, or the helper hangs without it.
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, answer));
-        }
-        if Instant::now() >= deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

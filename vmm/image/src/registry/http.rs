@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use super::error::{ExchangeError, Fault};
+use super::names::Names;
 use super::proxy::Proxies;
 use super::text;
 use super::tls::Authorities;
@@ -287,7 +289,7 @@ impl Http {
                 .map_err(|error| failed(Fault::Tls(error)))?;
             config = config.tls_config(tls);
         }
-        let agent = Agent::new_with_config(config.build());
+        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), Names::new());
         agents.insert(key, agent.clone());
         Ok(agent)
     }
