@@ -97,3 +97,6 @@ impl Archive {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
