@@ -16,3 +16,4 @@ mod registry;
 mod resources;
 mod signals;
 mod streams;
+mod timings;

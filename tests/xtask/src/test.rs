@@ -79,6 +79,12 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     progress::note(
         "This machine's KVM boots no Linux (`hull doctor` says why): testing in the lab.",
     );
+    if filter.is_none() {
+        let unfit = executable(&["--package", "tests", "--test", "unfit-host"])?;
+        progress::step("Testing what hull says here", || {
+            succeed(&mut Command::new(&unfit))
+        })?;
+    }
     progress::step("Running the end-to-end tests in the lab", || {
         // One lab for all: first the machine's own tests, then the containers; those that look at all of the machine's
         // processes come last and one by one.

@@ -1,0 +1,43 @@
+//! `--timings` tells the phases and counts of a run, and the counts stay within what is promised; `--kernel-log` shows what
+//! the guest's kernel says.
+
+use tests::{Outcome, vm};
+
+/// The number that follows a row's name.
+fn row(outcome: &Outcome, name: &str) -> f64 {
+    let told = outcome.err();
+    let line = told.lines().find_map(|line| line.strip_prefix(name));
+    let figure = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    figure.unwrap_or_else(|| panic!("no row {name} in {outcome:?}"))
+}
+
+#[test]
+fn phases_add_up_and_counts_are_within_bounds() {
+    let outcome = vm()
+        .option("--timings")
+        .command(["/bin/busybox", "true"])
+        .finish();
+    outcome.exits(0);
+    let phases = ["image", "VMM start", "kernel", "init", "workload", "exit"]
+        .map(|phase| row(&outcome, phase));
+    let (sum, total) = (phases.iter().sum::<f64>(), row(&outcome, "total"));
+    assert!(
+        phases.iter().all(|phase| *phase >= 0.0) && (sum - total).abs() < total / 10.0,
+        "{outcome:?}"
+    );
+    assert!(row(&outcome, "exits") <= 300.0, "{outcome:?}");
+    assert!(
+        row(&outcome, "memory touched") <= 20.0 * 1024.0,
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn the_kernels_log_is_shown_only_when_asked_for() {
+    let quiet = vm().run("echo out");
+    assert_eq!(quiet.prints("out\n").err(), "");
+    vm().option("--kernel-log")
+        .run("echo out")
+        .prints("out\n")
+        .complains("Linux version");
+}
