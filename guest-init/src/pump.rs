@@ -122,11 +122,18 @@ impl Pump {
             (End::Socket, true) => EventFlags::ERR,
             (End::Local, false) => EventFlags::empty(),
         };
-        if flags.intersects(gone) {
+        let half_closed = end == End::Socket && !self.inward && flags.contains(EventFlags::RDHUP);
+        if flags.intersects(gone) || half_closed && self.is_refused() {
             Progress::Done
         } else {
             self.step()
         }
+    }
+
+    /// Whether the host's end takes nothing any more: sending nothing fails then.
+    fn is_refused(&self) -> bool {
+        let sent = rustix::net::send(&self.socket, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        matches!(sent, Err(Errno::PIPE | Errno::NOTCONN | Errno::CONNRESET))
     }
 
     /// Moves what can be moved now.

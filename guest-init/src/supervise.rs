@@ -343,10 +343,22 @@ impl Supervisor {
                         tsc,
                     })?;
                 }
-                _ => self.processes.push(running),
+                _ => self.processes.push(self.hang_up(running)),
             }
         }
         Ok(())
+    }
+
+    /// Gives up a terminal whose host has gone, as a telephone line would: who is behind it is told by a signal.
+    fn hang_up(&self, mut running: Running) -> Running {
+        let outward = running
+            .streams
+            .first()
+            .and_then(|slot| self.pumps.get(*slot));
+        if running.terminal.is_some() && outward.is_none_or(Option::is_none) {
+            running.terminal = None;
+        }
+        running
     }
 
     /// Closes the streams of a process that has ended, as far as they are done; whether all are.

@@ -1,5 +1,6 @@
-//! The process half of guest init, driven as hull drives it, in a PID namespace of this machine.
+//! The process half of guest init, driven as hull drives it, in a PID namespace of this machine: processes with pipes.
 
+#[expect(dead_code, reason = "other tests use more of it")]
 mod guest;
 
 use std::io::{Read, Write};
@@ -7,7 +8,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use guest::{Guest, process, sh};
-use protocol::{Failure, FromGuest, FromHost, ProcessId, Status, Stream};
+use protocol::{Failure, FromGuest, FromHost, Limit, Privileges, ProcessId, Status, Stream};
 
 #[test]
 fn output_and_exit_code_come_back() {
@@ -317,4 +318,64 @@ fn a_second_container_is_refused() {
         ),
         "{answer:?}"
     );
+}
+
+#[test]
+fn dockers_privileges_bound_root() {
+    let bounding = |status: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:"))
+            .unwrap()
+            .trim();
+        u64::from_str_radix(line, 16).unwrap()
+    };
+    let mut wanted = process(&["cat", "/proc/self/status"]);
+    wanted.privileges = Privileges {
+        no_new: true,
+        ..Privileges::DOCKER
+    };
+    let status = String::from_utf8(Guest::run(wanted).finish().stdout).unwrap();
+    // Who runs the tests may be bound already.
+    let own = bounding(&std::fs::read_to_string("/proc/self/status").unwrap());
+    assert_eq!(bounding(&status), own & 0xa804_25fb);
+    assert!(
+        status.contains(&format!("CapEff:\t{:016x}", own & 0xa804_25fb)),
+        "{status}"
+    );
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+}
+
+#[test]
+fn limits_are_set() {
+    let mut wanted = process(&["bash", "-c", "ulimit -Sn; ulimit -Hn"]);
+    wanted.limits = vec![Limit {
+        resource: 7,
+        soft: 64,
+        hard: 128,
+    }];
+    assert_eq!(Guest::run(wanted).finish().stdout, b"64\n128\n");
+    let mut impossible = process(&["true"]);
+    impossible.limits = vec![Limit {
+        resource: 200,
+        soft: 1,
+        hard: 1,
+    }];
+    let answer = Guest::fail(impossible);
+    assert_eq!(
+        answer,
+        (
+            Failure::Setup,
+            "The guest cannot set resource limits: invalid argument (EINVAL)".into()
+        )
+    );
+}
+
+#[test]
+fn further_groups_are_joined() {
+    let mut wanted = process(&["id", "-G"]);
+    wanted.user = "4711:4712".into();
+    wanted.groups = vec!["4713".into(), "tty".into()];
+    // The kernel sorts them.
+    assert_eq!(Guest::run(wanted).finish().stdout, b"4712 5 4713\n");
 }

@@ -18,7 +18,8 @@ const FIRST: ProcessId = ProcessId(1);
 pub(crate) struct Guest {
     init: Child,
     control: UnixStream,
-    streams: HashMap<Stream, UnixStream>,
+    listener: UnixListener,
+    streams: HashMap<(ProcessId, Stream), UnixStream>,
     _directory: tempfile::TempDir,
 }
 
@@ -50,20 +51,13 @@ pub(crate) fn sh(script: &str) -> Process {
 }
 
 impl Guest {
-    fn start(process: &Process) -> (Self, UnixListener) {
+    fn start(process: &Process) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("host");
         let listener = UnixListener::bind(&path).unwrap();
         let init = Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "--kill-child",
-                "env",
-                "--default-signal",
-            ])
-            .arg(env!("CARGO_BIN_EXE_supervise"))
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .args(["env", "--default-signal", env!("CARGO_BIN_EXE_supervise")])
             .env("HULL_TEST_SOCKET", &path)
             .stdout(Stdio::piped())
             .current_dir("/")
@@ -82,6 +76,7 @@ impl Guest {
         let mut guest = Self {
             init,
             control,
+            listener,
             streams: HashMap::new(),
             _directory: directory,
         };
@@ -89,31 +84,57 @@ impl Guest {
             container,
             process: process.clone(),
         });
-        (guest, listener)
+        guest
     }
 
-    /// Starts a process and takes up its streams.
+    /// Starts the first process and takes up its streams.
     pub(crate) fn run(process: Process) -> Self {
-        let (mut guest, listener) = Self::start(&process);
-        let answer = guest.receive();
+        let mut guest = Self::start(&process);
+        guest.started(&process);
+        guest
+    }
+
+    /// Starts a further process and takes up its streams.
+    pub(crate) fn exec(&mut self, process: Process) {
+        self.send(&FromHost::Exec {
+            process: process.clone(),
+        });
+        self.started(&process);
+    }
+
+    fn started(&mut self, process: &Process) {
+        let answer = self.receive();
         assert!(
-            matches!(answer, Some(FromGuest::Started { process: FIRST, .. })),
+            matches!(answer, Some(FromGuest::Started { process: id, .. }) if id == process.id),
             "{answer:?}"
         );
-        for _ in 0..2 + usize::from(process.stdin) {
-            let mut stream = accept(&listener);
-            let Some(Opening::Attach(attach)) = protocol::read(&mut stream).unwrap() else {
-                panic!("a stream should begin with Attach");
+        let count = if process.terminal.is_some() {
+            1
+        } else {
+            2 + usize::from(process.stdin)
+        };
+        let mut taken = 0;
+        while taken < count {
+            let mut stream = accept(&self.listener);
+            let attach = match protocol::read(&mut stream).unwrap() {
+                Some(Opening::Attach(attach)) => attach,
+                // Made for a process that then could not run.
+                None => continue,
+                Some(other) => panic!("{other:?}"),
             };
-            assert_eq!(attach.process, FIRST);
-            assert!(guest.streams.insert(attach.stream, stream).is_none());
+            taken += 1;
+            assert_eq!(attach.process, process.id);
+            assert!(
+                self.streams
+                    .insert((attach.process, attach.stream), stream)
+                    .is_none()
+            );
         }
-        guest
     }
 
     /// Asks for a process that cannot run.
     pub(crate) fn fail(process: Process) -> (Failure, String) {
-        let (mut guest, _listener) = Self::start(&process);
+        let mut guest = Self::start(&process);
         match guest.receive() {
             Some(FromGuest::Failed {
                 process: FIRST,
@@ -126,7 +147,11 @@ impl Guest {
 
     /// Takes a stream's connection out: it is not read by `finish` any more.
     pub(crate) fn stream(&mut self, stream: Stream) -> UnixStream {
-        self.streams.remove(&stream).unwrap()
+        self.stream_of(FIRST, stream)
+    }
+
+    pub(crate) fn stream_of(&mut self, process: ProcessId, stream: Stream) -> UnixStream {
+        self.streams.remove(&(process, stream)).unwrap()
     }
 
     pub(crate) fn send(&mut self, message: &FromHost) {
@@ -157,8 +182,8 @@ impl Guest {
                 all
             })
         };
-        let stdout = drain(self.streams.remove(&Stream::Stdout));
-        let stderr = drain(self.streams.remove(&Stream::Stderr));
+        let stdout = drain(self.streams.remove(&(FIRST, Stream::Stdout)));
+        let stderr = drain(self.streams.remove(&(FIRST, Stream::Stderr)));
         let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
         match self.receive() {
             Some(FromGuest::Exited {
@@ -195,11 +220,22 @@ impl Guest {
         words
     }
 
+    /// How many descriptors init has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    /// Init's number outside its namespace.
+    fn pid(&self) -> String {
+        let children = format!("/proc/{0}/task/{0}/children", self.init.id());
+        std::fs::read_to_string(children).unwrap().trim().to_owned()
+    }
+
     /// Processor time that init has used so far.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let children = format!("/proc/{0}/task/{0}/children", self.init.id());
-        let init = std::fs::read_to_string(children).unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", init.trim())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         // utime and stime, in hundredths of a second.
         let ticks: u64 = [11, 12]

@@ -3,11 +3,13 @@
 //!
 //! Guest init dials host port [`AGENT_PORT`] over vsock. Each connection starts with one [`Opening`] frame from the
 //! guest. After [`Opening::Hello`] the connection carries [`FromHost`] and [`FromGuest`] frames; after
-//! [`Opening::Attach`] it carries one stream's raw bytes, whose end is a shutdown of the sending direction.
+//! [`Opening::Attach`] it carries one stream's raw bytes, whose end is a shutdown of the sending direction. A connection
+//! that ends before its first frame means nothing: it was made for a process that then could not run.
 //!
 //! The order of a run: `Hello` → [`FromHost::Run`] → `Attach` for each stream → [`FromGuest::Started`] or
 //! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error were attached, written in full and closed before
 //! `Exited` is sent; on the host, which hears several connections, they may be seen later: it waits for both.
+//! After `Started`, [`FromHost::Exec`] asks for further processes, which go the same way.
 //! The host closes the control connection when it has what it wants; the guest then powers off, whatever it was doing.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(
