@@ -10,18 +10,27 @@ use crate::failure::{Failure, LAUNCHER};
 
 mod completion;
 mod doctor;
+mod history;
+mod image;
+mod images;
+mod import;
+mod load;
 mod login;
 mod logout;
 mod man;
 mod pull;
 mod push;
 mod refused;
+mod rmi;
 mod run;
+mod save;
 mod size;
+mod system;
+mod tag;
 mod version;
 
 pub(crate) use run::Args as RunArgs;
-pub(crate) use size::Size;
+pub(crate) use size::{Size, SizeError};
 
 /// Runs containers, each in a virtual machine of its own.
 #[derive(Debug, Parser)]
@@ -50,6 +59,24 @@ enum Verb {
     Pull(Box<pull::Args>),
     /// Bring an image to a registry
     Push(push::Args),
+    /// List the images in the store
+    Images(Box<images::Args>),
+    /// Remove images
+    Rmi(rmi::Args),
+    /// Load images from an archive
+    Load(load::Args),
+    /// Save images into an archive
+    Save(save::Args),
+    /// Make an image of a tar
+    Import(import::Args),
+    /// Give an image another name
+    Tag(tag::Args),
+    /// Show how an image came to be
+    History(history::Args),
+    /// Everything about images
+    Image(Box<image::Args>),
+    /// The store as a whole
+    System(system::Args),
     /// Keep the credentials for a registry
     Login(login::Args),
     /// Forget the credentials for a registry
@@ -87,6 +114,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Run(args) => run::run(&args, cli.root),
         Verb::Pull(args) => pull::run(&args, cli.root),
         Verb::Push(args) => push::run(&args, cli.root),
+        Verb::Images(args) => images::run(&args, cli.root),
+        Verb::Rmi(args) => rmi::run(&args, cli.root),
+        Verb::Load(args) => load::run(&args, cli.root),
+        Verb::Save(args) => save::run(&args, cli.root),
+        Verb::Import(args) => import::run(&args, cli.root),
+        Verb::Tag(args) => tag::run(&args, cli.root),
+        Verb::History(args) => history::run(&args, cli.root),
+        Verb::Image(args) => image::run(&args, cli.root),
+        Verb::System(args) => system::run(&args, cli.root),
         Verb::Login(args) => login::run(&args),
         Verb::Logout(args) => logout::run(&args),
         Verb::Doctor(args) => doctor::run(args, cli.root),

@@ -21,6 +21,7 @@ pub mod credentials;
 mod digest;
 mod directory;
 mod erofs;
+mod export;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -47,6 +48,7 @@ pub use convert::{ConvertError, Layers};
 pub use digest::{Digest, DigestError, Hasher};
 pub use directory::WalkError;
 pub use erofs::WriteError;
+pub use export::ExportError;
 pub use files::FilesError;
 pub use layer::LayerError;
 pub use limits::Limits;
@@ -59,8 +61,8 @@ pub use pull::{Pull, PullError, Pulled};
 pub use push::PushError;
 pub use secret::Secret;
 pub use store::{
-    AddError, Adding, BlobWriter, Format, GetError, Image, Listed, Loaded, Problem, ProblemKind, RemoveError, Removed, SaveError, Share, Store,
-    StoreError, Tagged, Usage,
+    AddError, Adding, BlobWriter, Format, GetError, Image, Listed, Loaded, Problem, ProblemKind,
+    RemoveError, Removed, SaveError, Share, Store, StoreError, StoredLayer, Tagged, Usage,
 };
 pub use stream::{Expected, StreamError};
 pub use tar::TarError;

@@ -40,8 +40,8 @@ pub use load::Loaded;
 pub use manage::{Listed, RemoveError, Removed, Usage};
 use names::NAMES;
 pub use names::Tagged;
-pub use record::Image;
-use record::{Record, RecordLayer, RootRecord};
+pub use record::{Image, StoredLayer};
+use record::{Record, RootRecord};
 pub use save::{Format, SaveError};
 
 use crate::convert::{self, ConvertError, Layers, chain_id};
@@ -163,7 +163,7 @@ impl Store {
                     .layers
                     .iter()
                     .zip(layers)
-                    .map(RecordLayer::new)
+                    .map(StoredLayer::new)
                     .collect();
                 let (bytes, digest) = (converted.bytes, converted.digest);
                 let about = RootRecord {
@@ -233,6 +233,15 @@ impl Store {
         self.directory
             .read_json(&name)?
             .ok_or(StoreError::Unknown(*id))
+    }
+
+    /// The layers of an image, oldest first, as they were when they were converted.
+    ///
+    /// # Errors
+    /// When what is written down of them cannot be read.
+    pub fn layers(&self, image: &Image) -> Result<Vec<StoredLayer>, StoreError> {
+        let about: Option<RootRecord> = self.directory.read_json(&about_root(&image.root))?;
+        Ok(about.map(|about| about.layers).unwrap_or_default())
     }
 
     /// Opens the image's file system for a machine. While the descriptor is open, in whatever process,

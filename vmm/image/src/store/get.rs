@@ -9,6 +9,7 @@ use std::path::Path;
 use super::{AddError, Image, Store, sources};
 use crate::convert::ConvertError;
 use crate::directory::{self, WalkError};
+use crate::export::{self, ExportError};
 use crate::files::{self, Files};
 use crate::local::{self, Local, OpenError};
 use crate::reference::Source;
@@ -43,6 +44,14 @@ pub enum GetError {
         image: String,
         /// Why.
         source: WalkError,
+    },
+    /// docker's or podman's image.
+    #[error("{image} cannot be exported")]
+    Export {
+        /// What was asked for.
+        image: String,
+        /// Why.
+        source: ExportError,
     },
     /// Not something that lies on this machine.
     #[error("{0} is not on this machine")]
@@ -91,7 +100,7 @@ impl Store {
             Source::Oci { path, .. } => &path.join("index.json"),
             Source::DockerArchive { path, .. } | Source::OciArchive { path, .. } => path,
             Source::DockerDaemon(_) | Source::ContainersStorage(_) => {
-                return Err(GetError::Remote(source.to_string()));
+                return self.get_exported(source);
             }
         };
         let open = |error| GetError::open(source, error);
@@ -151,6 +160,27 @@ impl Store {
         let again = directory::fingerprint(path).ok();
         self.remember(seen.filter(|_| again == Some(fingerprint)), &image);
         Ok(image)
+    }
+
+    /// An image of the local docker or podman.
+    fn get_exported(&self, source: &Source) -> Result<Image, GetError> {
+        let wrong = |error| GetError::Export {
+            image: source.to_string(),
+            source: error,
+        };
+        if let Some(id) = export::id(source).map_err(wrong)?
+            && let Some(image) = self.find(&id)?
+        {
+            return Ok(image);
+        }
+        let temporary = self.directory.create()?;
+        export::export(source, temporary.file()).map_err(wrong)?;
+        let open = |error| GetError::open(source, error);
+        let file = temporary.file().try_clone();
+        let file = file.map_err(|error| open(OpenError::Unpack(error)))?;
+        let files = self.open_archive(file).map_err(open)?;
+        let mut local = local::docker_archive(files, None).map_err(open)?;
+        self.convert_local(source, &mut local)
     }
 
     /// The archive on standard input, in a file without a name.

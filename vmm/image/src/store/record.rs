@@ -45,20 +45,25 @@ pub(super) struct RootRecord {
     /// Digest of the whole file.
     pub(super) digest: Digest,
     /// What the layers were when they were converted.
-    pub(super) layers: Vec<RecordLayer>,
+    pub(super) layers: Vec<StoredLayer>,
 }
 
 /// One layer as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RecordLayer {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) diff_id: Digest,
-    pub(super) compression: Compression,
-    pub(super) unpacked: u64,
+pub struct StoredLayer {
+    /// Digest of the packed bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// Digest of the tar inside.
+    pub diff_id: Digest,
+    /// How it was packed.
+    pub compression: Compression,
+    /// Bytes of the tar inside.
+    pub unpacked: u64,
 }
 
-impl RecordLayer {
+impl StoredLayer {
     pub(super) fn new((found, expected): (&Found, &Expected)) -> Self {
         Self {
             digest: found.digest,

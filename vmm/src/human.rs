@@ -1,0 +1,104 @@
+//! Sizes and ages in the words docker uses. Knows no clock but the one it is given.
+
+/// Bytes in powers of 1000 with three figures: `4.27MB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    #[expect(clippy::cast_precision_loss, reason = "three figures are shown")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    let mut text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    text + UNITS.get(unit).copied().unwrap_or_default()
+}
+
+/// How long ago something was: `3 weeks ago`.
+pub(crate) fn ago(seconds: u64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let days = hours / 24;
+    let text = match () {
+        () if seconds < 1 => "Less than a second".to_owned(),
+        () if seconds == 1 => "1 second".to_owned(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".to_owned(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".to_owned(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if days < 14 => format!("{days} days"),
+        () if days < 60 => format!("{} weeks", days / 7),
+        () if days < 730 => format!("{} months", days / 30),
+        () => format!("{} years", days / 365),
+    };
+    text + " ago"
+}
+
+/// Seconds since 1970 of an RFC 3339 time; none where it is no such time.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
+    };
+    let bytes = text.as_bytes();
+    let fixed = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    if fixed.iter().any(|(at, byte)| bytes.get(*at) != Some(byte)) {
+        return None;
+    }
+    if !matches!(bytes.get(10)?, b'T' | b't' | b' ') {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 24 || minute > 59 {
+        return None;
+    }
+    let fraction = text.get(19..)?.strip_prefix('.').map_or(0, |rest| {
+        1 + rest.bytes().take_while(u8::is_ascii_digit).count()
+    });
+    let zone = 19 + fraction;
+    let offset = match text.get(zone..)? {
+        "Z" | "z" => 0,
+        other if other.len() == 6 => {
+            let minutes = number(zone + 1..zone + 3)? * 60 + number(zone + 4..zone + 6)?;
+            match other.get(..1)? {
+                "+" => minutes,
+                "-" => -minutes,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(days(year, month, day) * 86_400 + hour * 3600 + (minute - offset) * 60 + second)
+}
+
+/// Days since 1970 of a date of the Gregorian calendar.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    // Years start in March here: the odd month is the last one.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// Seconds since 1970 now.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests;
