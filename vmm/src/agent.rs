@@ -8,7 +8,8 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AGENT_PORT, Container, Decoder, FrameError, FromGuest, FromHost, Hello, Opening, Process, Status, Stream,
+    AGENT_PORT, Container, Decoder, FrameError, FromGuest, FromHost, Hello, Opening, Process,
+    Status, Stream,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -195,7 +196,11 @@ impl<'a> Agent<'a> {
         if self.control.is_some() {
             sources.push(Source::Control);
         }
-        let open = self.outputs.iter().enumerate().filter(|(_, output)| !output.is_done());
+        let open = self
+            .outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| !output.is_done());
         sources.extend(open.map(|(index, _)| Source::Output(index)));
         if self.status.is_none() {
             sources.push(Source::Report);
@@ -205,16 +210,22 @@ impl<'a> Agent<'a> {
             .filter_map(|source| self.descriptor(source))
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
-        let timeout = self
-            .deadline
-            .and_then(|limit| Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok());
+        let timeout = self.deadline.and_then(|limit| {
+            Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok()
+        });
         match poll(&mut descriptors, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         }
-        let ready = descriptors.iter().map(|descriptor| !descriptor.revents().is_empty());
-        Ok(sources.into_iter().zip(ready).filter_map(|(source, ready)| ready.then_some(source)).collect())
+        let ready = descriptors
+            .iter()
+            .map(|descriptor| !descriptor.revents().is_empty());
+        Ok(sources
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(source, ready)| ready.then_some(source))
+            .collect())
     }
 
     fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {
@@ -229,9 +240,12 @@ impl<'a> Agent<'a> {
     }
 
     fn serve(&mut self, ready: &[Source]) -> Result<(), AgentError> {
-        let guest_spoke = ready
-            .iter()
-            .any(|source| matches!(source, Source::Channel | Source::Pending(_) | Source::Control));
+        let guest_spoke = ready.iter().any(|source| {
+            matches!(
+                source,
+                Source::Channel | Source::Pending(_) | Source::Control
+            )
+        });
         let report = ready.iter().any(|source| matches!(source, Source::Report));
         // From the back, so that an index stays what it was while connections are taken out.
         for source in ready.iter().rev() {
@@ -312,9 +326,15 @@ impl<'a> Agent<'a> {
         self.listen()
     }
 
-    fn attach(&mut self, connection: Connection, attach: protocol::Attach) -> Result<(), AgentError> {
+    fn attach(
+        &mut self,
+        connection: Connection,
+        attach: protocol::Attach,
+    ) -> Result<(), AgentError> {
         if attach.process != self.task.process.id {
-            return Err(AgentError::Protocol("it attached a stream of a process that is not"));
+            return Err(AgentError::Protocol(
+                "it attached a stream of a process that is not",
+            ));
         }
         let Connection { stream, decoder } = connection;
         if stream.set_nonblocking(false).is_err() {
@@ -326,9 +346,13 @@ impl<'a> Agent<'a> {
                 serve_stdin(stream);
             }
             Stream::Stdout | Stream::Stderr
-                if self.outputs.iter().all(|output| output.stream() != attach.stream) =>
+                if self
+                    .outputs
+                    .iter()
+                    .all(|output| output.stream() != attach.stream) =>
             {
-                self.outputs.push(Output::new(attach.stream, stream, decoder.into_rest()));
+                self.outputs
+                    .push(Output::new(attach.stream, stream, decoder.into_rest()));
             }
             _ => return Err(AgentError::Protocol("it attached a stream twice")),
         }
@@ -359,10 +383,16 @@ impl<'a> Agent<'a> {
                 }
                 Ok(())
             }
-            FromGuest::Failed { process, failure, message } if process == self.task.process.id => {
-                Err(AgentError::Failed(message, failure))
-            }
-            FromGuest::Exited { process, status, tsc } if process == self.task.process.id => {
+            FromGuest::Failed {
+                process,
+                failure,
+                message,
+            } if process == self.task.process.id => Err(AgentError::Failed(message, failure)),
+            FromGuest::Exited {
+                process,
+                status,
+                tsc,
+            } if process == self.task.process.id => {
                 self.ticks[2] = tsc;
                 self.status = Some(status);
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);

@@ -23,7 +23,11 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure of the launcher itself (exit code 125).
     pub(crate) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { code: LAUNCHER, error: error.into(), hint: None }
+        Self {
+            code: LAUNCHER,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// What the user can do about it.

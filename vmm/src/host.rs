@@ -20,7 +20,8 @@ pub(crate) fn explain_kvm(error: &io::Error) -> String {
         ),
         io::ErrorKind::PermissionDenied => {
             let group = fs::metadata(KVM).ok().map(|metadata| metadata.gid());
-            let name = group.and_then(|gid| group_name(&fs::read_to_string("/etc/group").ok()?, gid));
+            let name =
+                group.and_then(|gid| group_name(&fs::read_to_string("/etc/group").ok()?, gid));
             match name {
                 Some(name) if name != "root" => format!(
                     "Join the group that may use it: `sudo usermod -aG {name} $USER`, then log in again."

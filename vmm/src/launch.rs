@@ -11,8 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
-    socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
 };
 
 use crate::config::VmConfig;
@@ -81,7 +81,11 @@ impl Vmm {
             .process_group(0)
             .spawn()
             .map_err(LaunchError::Spawn)?;
-        Ok(Self { process, report, channel })
+        Ok(Self {
+            process,
+            report,
+            channel,
+        })
     }
 
     /// A VMM of a test's own making: `process` and the VMM's ends of report and channel.
@@ -89,7 +93,11 @@ impl Vmm {
     pub(crate) fn of_test(process: Child) -> (Self, OwnedFd, OwnedFd) {
         let (report, report_end) = pair().unwrap();
         let (channel, channel_end) = pair().unwrap();
-        let vmm = Self { process, report, channel };
+        let vmm = Self {
+            process,
+            report,
+            channel,
+        };
         (vmm, report_end, channel_end)
     }
 
@@ -129,7 +137,9 @@ impl Vmm {
             _ => None,
         });
         Ok(match stream {
-            Some(stream) if message.bytes == port.len() => Some((u32::from_le_bytes(port), stream.into())),
+            Some(stream) if message.bytes == port.len() => {
+                Some((u32::from_le_bytes(port), stream.into()))
+            }
             _ => None,
         })
     }
@@ -140,6 +150,11 @@ impl Vmm {
 pub(crate) struct Died(pub(crate) Option<ExitStatus>);
 
 fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(LaunchError::Socket)
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(LaunchError::Socket)
 }

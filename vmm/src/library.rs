@@ -21,7 +21,10 @@ pub(crate) struct Opened {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LibraryError {
     #[error("{name} is in none of {}", .searched.join(", "))]
-    Missing { name: &'static str, searched: Vec<String> },
+    Missing {
+        name: &'static str,
+        searched: Vec<String>,
+    },
     #[error("Cannot open {}", .path.display())]
     Open {
         path: PathBuf,
@@ -41,11 +44,17 @@ impl Library {
     /// `/usr/local/lib/hull` and `/usr/lib/hull`.
     pub(crate) fn from_environment() -> Self {
         if let Some(directory) = env::var_os("HULL_LIB") {
-            return Self { directories: vec![directory.into()] };
+            return Self {
+                directories: vec![directory.into()],
+            };
         }
-        let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/hull")));
-        let directories =
-            beside.into_iter().chain(["/usr/local/lib/hull", "/usr/lib/hull"].map(PathBuf::from)).collect();
+        let beside = env::current_exe()
+            .ok()
+            .and_then(|exe| Some(exe.parent()?.parent()?.join("lib/hull")));
+        let directories = beside
+            .into_iter()
+            .chain(["/usr/local/lib/hull", "/usr/lib/hull"].map(PathBuf::from))
+            .collect();
         Self { directories }
     }
 
@@ -62,19 +71,29 @@ impl Library {
     fn open(&self, name: &'static str) -> Result<Opened, LibraryError> {
         for directory in &self.directories {
             match open(&directory.join(name)) {
-                Err(LibraryError::Open { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(LibraryError::Open { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
                 result => return result,
             }
         }
         let searched = self.directories.iter().map(|d| d.display().to_string());
-        Err(LibraryError::Missing { name, searched: searched.collect() })
+        Err(LibraryError::Missing {
+            name,
+            searched: searched.collect(),
+        })
     }
 }
 
 /// Opens a file that the user named instead of hull's own.
 pub(crate) fn open(path: &Path) -> Result<Opened, LibraryError> {
     match File::open(path) {
-        Ok(file) => Ok(Opened { path: path.to_owned(), file }),
-        Err(source) => Err(LibraryError::Open { path: path.to_owned(), source }),
+        Ok(file) => Ok(Opened {
+            path: path.to_owned(),
+            file,
+        }),
+        Err(source) => Err(LibraryError::Open {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }

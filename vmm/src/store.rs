@@ -18,12 +18,16 @@ pub(crate) fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(SYSTEM.into());
     }
-    let data = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
     let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".local/share"));
     match data.or_else(home) {
         Some(data) => Ok(data.join("hull")),
-        None => Err(Failure::new("There is no directory for images: HOME is not set")
-            .hint("Set HOME or XDG_DATA_HOME, or name one with --root.")),
+        None => Err(
+            Failure::new("There is no directory for images: HOME is not set")
+                .hint("Set HOME or XDG_DATA_HOME, or name one with --root."),
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::failure::{Failure, NOT_EXECUTABLE, NOT_FOUND};
 use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::machine::report::End;
+use crate::policy::Policy;
 use crate::registry::{Fetch, When};
 use crate::timings::Clock;
 use crate::vmm::DiskFile;
@@ -76,6 +77,8 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let mut clock = Clock::start();
     let shape = plan::shape(args)?;
+    let policy = Policy::of_system()?;
+    policy.permits_shape(&shape)?;
     host::check()?;
     let library = Library::from_environment();
     let kernel = match &args.kernel {
@@ -85,7 +88,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let initramfs = library.initramfs().map_err(missing)?;
     let store = store::open(root)?;
     let source = Source::parse(&args.image)?;
+    policy.permits_source(&source)?;
     let image = args.fetch.obtain(&store, &source, args.pull)?;
+    let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
+    policy.permits_image(&source, &digests)?;
     let plan = plan::plan(args, &image.execution)?;
     clock.image();
 

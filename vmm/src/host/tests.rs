@@ -11,8 +11,14 @@ fn the_group_to_join_is_named() {
 #[test]
 fn each_way_to_lack_kvm_says_what_to_do() {
     let absent = explain_kvm(&io::Error::from(io::ErrorKind::NotFound));
-    assert!(absent.contains("modprobe") && absent.contains("cargo xtask lab"), "{absent}");
+    assert!(
+        absent.contains("modprobe") && absent.contains("cargo xtask lab"),
+        "{absent}"
+    );
     let refused = explain_kvm(&io::Error::from(io::ErrorKind::PermissionDenied));
-    assert!(refused.contains("usermod") || refused.contains("chgrp"), "{refused}");
+    assert!(
+        refused.contains("usermod") || refused.contains("chgrp"),
+        "{refused}"
+    );
     assert!(explain_emulated().contains("nested virtualisation"));
 }

@@ -9,7 +9,9 @@ struct Typed {
 }
 
 fn typed(words: &[&str]) -> RunArgs {
-    Typed::try_parse_from([&["run"], words].concat()).unwrap().args
+    Typed::try_parse_from([&["run"], words].concat())
+        .unwrap()
+        .args
 }
 
 fn image() -> Execution {
@@ -25,18 +27,34 @@ fn image() -> Execution {
 
 fn argv(words: &[&str]) -> Result<Vec<String>, PlanError> {
     let process = process(&typed(words), &image())?;
-    Ok(process.argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    Ok(process
+        .argv
+        .iter()
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect())
 }
 
 #[test]
 fn command_and_entrypoint_combine_as_docker_combines_them() {
     assert_eq!(argv(&["i"]).unwrap(), ["/entry", "-x", "default"]);
-    assert_eq!(argv(&["i", "ls", "-l"]).unwrap(), ["/entry", "-x", "ls", "-l"]);
+    assert_eq!(
+        argv(&["i", "ls", "-l"]).unwrap(),
+        ["/entry", "-x", "ls", "-l"]
+    );
     assert_eq!(argv(&["--entrypoint", "sh", "i"]).unwrap(), ["sh"]);
-    assert_eq!(argv(&["--entrypoint", "sh", "i", "-c", "x"]).unwrap(), ["sh", "-c", "x"]);
+    assert_eq!(
+        argv(&["--entrypoint", "sh", "i", "-c", "x"]).unwrap(),
+        ["sh", "-c", "x"]
+    );
     assert_eq!(argv(&["--entrypoint", "", "i", "ls"]).unwrap(), ["ls"]);
-    assert!(matches!(argv(&["--entrypoint", "", "i"]), Err(PlanError::NoCommand)));
-    assert!(matches!(argv(&["--entrypoint", "", "i", ""]), Err(PlanError::NoCommand)));
+    assert!(matches!(
+        argv(&["--entrypoint", "", "i"]),
+        Err(PlanError::NoCommand)
+    ));
+    assert!(matches!(
+        argv(&["--entrypoint", "", "i", ""]),
+        Err(PlanError::NoCommand)
+    ));
 }
 
 #[test]
@@ -51,15 +69,31 @@ fn the_image_says_user_and_directory_unless_the_user_does() {
 
 fn variables(words: &[&str]) -> Result<Vec<String>, PlanError> {
     let variables = environment(&typed(words), &image())?;
-    Ok(variables.iter().map(|v| String::from_utf8_lossy(v).into_owned()).collect())
+    Ok(variables
+        .iter()
+        .map(|v| String::from_utf8_lossy(v).into_owned())
+        .collect())
 }
 
 #[test]
 fn a_later_variable_wins_and_keeps_the_place() {
-    let set = variables(&["-e", "A=1", "-e", "B=", "-e", "A=2=3", "-e", "NOT_SET_ANYWHERE", "i"]);
+    let set = variables(&[
+        "-e",
+        "A=1",
+        "-e",
+        "B=",
+        "-e",
+        "A=2=3",
+        "-e",
+        "NOT_SET_ANYWHERE",
+        "i",
+    ]);
     assert_eq!(set.unwrap(), ["PATH=/bin", "A=2=3", "B="]);
     for bad in ["", "=x", "A B=1"] {
-        assert!(matches!(variables(&["-e", bad, "i"]), Err(PlanError::Variable(_))), "{bad}");
+        assert!(
+            matches!(variables(&["-e", bad, "i"]), Err(PlanError::Variable(_))),
+            "{bad}"
+        );
     }
 }
 
@@ -78,7 +112,11 @@ fn env_files_are_read_as_docker_reads_them() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("env");
     let name = file.to_str().unwrap();
-    fs::write(&file, "# comment\n\n  A=from file  \r\nQ=\"quoted\"\nPATH\nNOT_SET\n").unwrap();
+    fs::write(
+        &file,
+        "# comment\n\n  A=from file  \r\nQ=\"quoted\"\nPATH\nNOT_SET\n",
+    )
+    .unwrap();
     let set = variables(&["--env-file", name, "-e", "Q=flag", "i"]).unwrap();
     assert_eq!(set, [own_path().as_str(), "A=from file  ", "Q=flag"]);
     for (text, line) in [("A=1\n=2", 2), ("A B=1", 1), ("A=\0", 1)] {
@@ -88,17 +126,37 @@ fn env_files_are_read_as_docker_reads_them() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(matches!(variables(&["--env-file", "/nowhere", "i"]), Err(PlanError::EnvFile(..))));
+    assert!(matches!(
+        variables(&["--env-file", "/nowhere", "i"]),
+        Err(PlanError::EnvFile(..))
+    ));
 }
 
 #[test]
 fn shapes_out_of_bounds_are_refused() {
     assert_eq!(shape(&typed(&["i"])).unwrap(), VmConfig::default());
-    assert_eq!(shape(&typed(&["--cpus", "16", "i"])).unwrap().cpus.count(), 16);
-    assert!(matches!(shape(&typed(&["--cpus", "1.5", "i"])), Err(PlanError::Fraction(_))));
-    assert!(matches!(shape(&typed(&["--cpus", "many", "i"])), Err(PlanError::Cpus(_))));
-    for words in [["--cpus", "0", "i"], ["--cpus", "17", "i"], ["-m", "1m", "i"], ["-m", "2000g", "i"]] {
-        assert!(matches!(shape(&typed(&words)), Err(PlanError::Config(_))), "{words:?}");
+    assert_eq!(
+        shape(&typed(&["--cpus", "16", "i"])).unwrap().cpus.count(),
+        16
+    );
+    assert!(matches!(
+        shape(&typed(&["--cpus", "1.5", "i"])),
+        Err(PlanError::Fraction(_))
+    ));
+    assert!(matches!(
+        shape(&typed(&["--cpus", "many", "i"])),
+        Err(PlanError::Cpus(_))
+    ));
+    for words in [
+        ["--cpus", "0", "i"],
+        ["--cpus", "17", "i"],
+        ["-m", "1m", "i"],
+        ["-m", "2000g", "i"],
+    ] {
+        assert!(
+            matches!(shape(&typed(&words)), Err(PlanError::Config(_))),
+            "{words:?}"
+        );
     }
 }
 

@@ -1,0 +1,243 @@
+//! What the administrator lets whom run: `/etc/hull/policy.toml`. A guard rail for
+//! those who use this hull, not a wall: whoever may open `/dev/kvm` can bring a
+//! launcher of their own. Knows images by name and digest only.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use image::Digest;
+use image::reference::Source;
+use nix::unistd::{Gid, Group, User};
+use serde::Deserialize;
+
+use crate::cli::{Size, SizeError};
+use crate::config::VmConfig;
+
+const FILE: &str = "/etc/hull/policy.toml";
+/// A policy is written by hand.
+const LARGEST: u64 = 1 << 20;
+
+/// Why a run is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PolicyError {
+    #[error("Cannot read {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
+    #[error("{} must belong to root and be writable by nobody else", .0.display())]
+    Loose(PathBuf),
+    #[error("{} is larger than a policy can be", .0.display())]
+    Large(PathBuf),
+    #[error("{} is not a policy", .0.display())]
+    Syntax(PathBuf, #[source] toml::de::Error),
+    #[error("Rule {rule:?} of {FILE}: memory {text:?} is {source}")]
+    Memory {
+        rule: String,
+        text: String,
+        source: SizeError,
+    },
+    #[error("Rule {rule:?} of {FILE} names {name:?}, which the system cannot look up")]
+    Lookup {
+        rule: String,
+        name: String,
+        #[source]
+        source: nix::Error,
+    },
+    #[error("Rule {rule:?} of {FILE} does not allow the image {image}")]
+    Image { rule: String, image: String },
+    #[error("Rule {rule:?} of {FILE} allows {most} of memory, not {asked} MiB")]
+    TooMuchMemory {
+        rule: String,
+        most: String,
+        asked: u64,
+    },
+    #[error("Rule {rule:?} of {FILE} allows {most} processors, not {asked}")]
+    TooManyCpus { rule: String, most: u8, asked: u8 },
+}
+
+/// The file. A key that is not here is refused: it would restrict nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    rule: Vec<Rule>,
+}
+
+/// One restriction, for some or (when none are named) for all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    /// What a refusal calls it.
+    name: String,
+    #[serde(default)]
+    users: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    /// Prefixes of complete names, and digests. Absent: any image.
+    images: Option<Vec<String>>,
+    memory: Option<String>,
+    cpus: Option<u8>,
+}
+
+/// The rules that hold for who is asking. Each of them must allow a run.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    rules: Vec<Rule>,
+}
+
+/// Who is asking.
+#[derive(Debug)]
+struct Caller {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Policy {
+    /// The system's policy, as far as it concerns this process's user. Without a file everything is allowed.
+    pub(crate) fn of_system() -> Result<Self, PolicyError> {
+        let Some(text) = read(Path::new(FILE))? else {
+            return Ok(Self::default());
+        };
+        let mut groups: Vec<u32> = nix::unistd::getgroups()
+            .unwrap_or_default()
+            .into_iter()
+            .map(Gid::as_raw)
+            .collect();
+        groups.push(Gid::current().as_raw());
+        let user = nix::unistd::Uid::current().as_raw();
+        Self::parse(&text, &Caller { user, groups })
+    }
+
+    fn parse(text: &str, caller: &Caller) -> Result<Self, PolicyError> {
+        let document: Document =
+            toml::from_str(text).map_err(|error| PolicyError::Syntax(FILE.into(), error))?;
+        let mut rules = Vec::new();
+        for rule in document.rule {
+            if rule.concerns(caller)? {
+                rules.push(rule);
+            }
+        }
+        Ok(Self { rules })
+    }
+
+    /// Whether the machine may have this shape.
+    pub(crate) fn permits_shape(&self, shape: &VmConfig) -> Result<(), PolicyError> {
+        for rule in &self.rules {
+            if let Some(text) = &rule.memory {
+                let most: Size = text.parse().map_err(|source| PolicyError::Memory {
+                    rule: rule.name.clone(),
+                    text: text.clone(),
+                    source,
+                })?;
+                if shape.memory.bytes() > most.0 {
+                    return Err(PolicyError::TooMuchMemory {
+                        rule: rule.name.clone(),
+                        most: text.clone(),
+                        asked: shape.memory.bytes() >> 20,
+                    });
+                }
+            }
+            let asked = shape.cpus.count();
+            if let Some(most) = rule.cpus.filter(|most| asked > *most) {
+                let rule = rule.name.clone();
+                return Err(PolicyError::TooManyCpus { rule, most, asked });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an image of this name may be fetched: by its name, or by a digest that will only be known then.
+    pub(crate) fn permits_source(&self, source: &Source) -> Result<(), PolicyError> {
+        let image = source.to_string();
+        self.check(&image, |wanted| {
+            wanted.starts_with("sha256:") || begins(&image, wanted)
+        })
+    }
+
+    /// Whether this image may run: by its name, or because its id or its manifest's digest is named.
+    pub(crate) fn permits_image(
+        &self,
+        source: &Source,
+        digests: &[&Digest],
+    ) -> Result<(), PolicyError> {
+        let image = source.to_string();
+        self.check(&image, |wanted| {
+            begins(&image, wanted) || digests.iter().any(|digest| digest.to_string() == wanted)
+        })
+    }
+
+    fn check(&self, image: &str, allowed: impl Fn(&str) -> bool) -> Result<(), PolicyError> {
+        let refuses = |rule: &&Rule| {
+            let images = rule.images.as_ref();
+            images.is_some_and(|images| !images.iter().any(|wanted| allowed(wanted)))
+        };
+        match self.rules.iter().find(refuses) {
+            None => Ok(()),
+            Some(rule) => Err(PolicyError::Image {
+                rule: rule.name.clone(),
+                image: image.to_owned(),
+            }),
+        }
+    }
+}
+
+impl Rule {
+    fn concerns(&self, caller: &Caller) -> Result<bool, PolicyError> {
+        if self.users.is_empty() && self.groups.is_empty() {
+            return Ok(true);
+        }
+        for name in &self.users {
+            let known = User::from_name(name).map_err(|error| self.lookup(name, error))?;
+            let uid = name.parse().ok().or(known.map(|user| user.uid.as_raw()));
+            if uid == Some(caller.user) {
+                return Ok(true);
+            }
+        }
+        for name in &self.groups {
+            let known = Group::from_name(name).map_err(|error| self.lookup(name, error))?;
+            let gid = name.parse().ok().or(known.map(|group| group.gid.as_raw()));
+            if gid.is_some_and(|gid| caller.groups.contains(&gid)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn lookup(&self, name: &str, source: nix::Error) -> PolicyError {
+        PolicyError::Lookup {
+            rule: self.name.clone(),
+            name: name.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Whether `image` begins with `prefix` and the prefix ends where a part of the name does.
+fn begins(image: &str, prefix: &str) -> bool {
+    image.strip_prefix(prefix).is_some_and(|rest| {
+        rest.is_empty() || prefix.ends_with(['/', ':']) || rest.starts_with(['/', ':', '@'])
+    })
+}
+
+fn read(path: &Path) -> Result<Option<String>, PolicyError> {
+    let failed = |error| PolicyError::Read(path.to_owned(), error);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 || !metadata.is_file() {
+        return Err(PolicyError::Loose(path.to_owned()));
+    }
+    let mut text = String::new();
+    file.take(LARGEST + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if text.len() as u64 > LARGEST {
+        return Err(PolicyError::Large(path.to_owned()));
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests;

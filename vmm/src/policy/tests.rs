@@ -1,0 +1,145 @@
+//! Who is restricted by what, and files that are not to be trusted.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::config::{Cpus, Memory};
+
+const POLICY: &str = r#"
+[[rule]]
+name = "everybody"
+cpus = 8
+
+[[rule]]
+name = "students"
+users = ["4001", "nobody"]
+groups = ["4100"]
+images = ["docker.io/library/", "localhost:5000/course", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+memory = "512m"
+cpus = 2
+"#;
+
+fn policy(user: u32, groups: &[u32]) -> Policy {
+    let groups = groups.to_vec();
+    Policy::parse(POLICY, &Caller { user, groups }).unwrap()
+}
+
+fn shape(mib: u64, cpus: u64) -> VmConfig {
+    VmConfig {
+        memory: Memory::mib(mib).unwrap(),
+        cpus: Cpus::new(cpus).unwrap(),
+        ..VmConfig::default()
+    }
+}
+
+fn source(text: &str) -> Source {
+    Source::parse(OsStr::new(text)).unwrap()
+}
+
+#[test]
+fn a_rule_holds_for_those_it_names_and_refusals_name_the_rule() {
+    let (student, teacher) = (policy(4001, &[]), policy(4002, &[]));
+    assert!(student.permits_shape(&shape(512, 2)).is_ok());
+    assert!(teacher.permits_shape(&shape(4096, 8)).is_ok());
+    let refusals = [
+        (student.permits_shape(&shape(513, 1)), "students"),
+        (student.permits_shape(&shape(64, 3)), "students"),
+        (teacher.permits_shape(&shape(64, 9)), "everybody"),
+        (
+            student.permits_image(&source("ghcr.io/x/y"), &[]),
+            "students",
+        ),
+    ];
+    for (refusal, rule) in refusals {
+        let text = refusal.unwrap_err().to_string();
+        assert!(text.contains(rule), "{text}");
+    }
+    assert!(policy(7, &[1, 4100]).permits_shape(&shape(513, 1)).is_err());
+    assert!(
+        policy(65534, &[]).permits_shape(&shape(513, 1)).is_err(),
+        "nobody, by name"
+    );
+}
+
+#[test]
+fn images_are_allowed_by_whole_parts_of_their_name() {
+    let student = policy(4001, &[]);
+    let allowed = |text: &str| student.permits_image(&source(text), &[]).is_ok();
+    assert!(
+        allowed("alpine")
+            && allowed("localhost:5000/course:v1")
+            && allowed("localhost:5000/course/a")
+    );
+    assert!(!allowed("localhost:5000/courses") && !allowed("someone/alpine"));
+    assert!(!allowed("docker-archive:/tmp/x.tar"));
+}
+
+#[test]
+fn images_are_allowed_by_digest_whatever_their_name() {
+    let student = policy(4001, &[]);
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let other = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b856";
+    let local = source("docker-archive:/tmp/x.tar");
+    // A name alone does not decide while a digest may.
+    assert!(student.permits_source(&local).is_ok());
+    assert!(
+        student
+            .permits_image(&local, &[&digest.parse().unwrap()])
+            .is_ok()
+    );
+    assert!(
+        student
+            .permits_image(&local, &[&other.parse().unwrap()])
+            .is_err()
+    );
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    let caller = Caller {
+        user: 0,
+        groups: vec![0],
+    };
+    for text in [
+        "[[rule]]\nname = 'x'\ncpu = 1\n",
+        "[[rules]]\nname = 'x'\n",
+        "[[rule]]\ncpus = 1\n",
+        "[[rule]]\nname = 'x'\ncpus = -1\n",
+        "=",
+    ] {
+        assert!(
+            matches!(Policy::parse(text, &caller), Err(PolicyError::Syntax(..))),
+            "{text}"
+        );
+    }
+    let policy = Policy::parse("[[rule]]\nname = 'x'\nmemory = 'much'\n", &caller).unwrap();
+    let refusal = policy.permits_shape(&shape(64, 1));
+    assert!(
+        matches!(refusal, Err(PolicyError::Memory { .. })),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn a_policy_that_others_could_write_is_not_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    assert!(read(&path).unwrap().is_none());
+    fs::write(&path, "").unwrap();
+    for mode in [0o666, 0o664, 0o622] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert!(
+            matches!(read(&path), Err(PolicyError::Loose(_))),
+            "{mode:o}"
+        );
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let trusted = read(&path);
+    if rustix::process::geteuid().is_root() {
+        assert!(trusted.unwrap().is_some());
+    } else {
+        assert!(matches!(trusted, Err(PolicyError::Loose(_))));
+    }
+}
