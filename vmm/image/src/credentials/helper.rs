@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CredentialsError, Login};
+use crate::program;
 use crate::registry::printable;
 
 /// How long a helper may take: it may have to ask its user to open a key ring.
@@ -39,7 +40,7 @@ pub(super) fn get(
     // serde_json's own words could quote the secret.
     let entry: Entry =
         serde_json::from_slice(&answer).map_err(|_| CredentialsError::HelperFailed {
-            program: program(helper),
+            program: program_of(helper),
             reason: "its answer is not in the form of credentials".to_owned(),
         })?;
     if entry.username.is_empty() {
@@ -74,7 +75,7 @@ pub(super) fn erase(
     Ok(run(helper, "erase", server.as_bytes(), path, PATIENCE)?.is_some())
 }
 
-fn program(helper: &str) -> String {
+fn program_of(helper: &str) -> String {
     format!("docker-credential-{helper}")
 }
 
@@ -92,7 +93,7 @@ pub(super) fn run(
     if helper.is_empty() || !named {
         return Err(CredentialsError::HelperName(helper.to_owned()));
     }
-    let program = program(helper);
+    let program = program_of(helper);
     let fail = |source| CredentialsError::HelperRun {
         program: program.clone(),
         source,
@@ -102,8 +103,8 @@ pub(super) fn run(
     if let Some(path) = path {
         command.env("PATH", path);
     }
-    let outcome = crate::program::run(&mut command, input, ANSWER_MAX, patience);
-    let (status, answer) = outcome.map_err(|source| match source.kind() {
+    let outcome = program::run(&mut command, input, ANSWER_MAX, patience);
+    let program::Ended { status, answer, .. } = outcome.map_err(|source| match source.kind() {
         io::ErrorKind::TimedOut => CredentialsError::HelperSilent {
             program: program.clone(),
             seconds: patience.as_secs(),

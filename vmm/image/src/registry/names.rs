@@ -82,11 +82,14 @@ fn ask(getent: &str, host: &str, patience: Duration) -> io::Result<Vec<IpAddr>> 
     // A host of an address that was parsed is no option.
     let mut command = Command::new(getent);
     command.args(["ahosts", "--", host]);
-    let (status, answer) = program::run(&mut command, b"", ANSWER_MAX, patience)?;
-    match status.code() {
-        Some(0) => Ok(read(&String::from_utf8_lossy(&answer))),
+    let ended = program::run(&mut command, b"", ANSWER_MAX, patience)?;
+    match ended.status.code() {
+        Some(0) => Ok(read(&String::from_utf8_lossy(&ended.answer))),
         Some(UNKNOWN) => Ok(Vec::new()),
-        _ => Err(io::Error::other(format!("getent ended with {status}"))),
+        _ => Err(io::Error::other(format!(
+            "getent ended with {}",
+            ended.status
+        ))),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod auth;
 mod download;
+mod exports;
 mod faults;
 mod fixture;
 mod proxy;
