@@ -12,11 +12,12 @@ use core::ptr;
 
 use linux_raw_sys::general::{
     __NR_clone, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill, __NR_prlimit64,
-    __NR_rt_sigprocmask, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD,
+    __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK,
+    SIG_SETMASK, SIGCHLD,
 };
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{ifreq, net_device_flags};
-use linux_raw_sys::vm_sockets::{VMADDR_CID_HOST, sockaddr_vm};
+use linux_raw_sys::vm_sockets::{SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD, VMADDR_CID_HOST, sockaddr_vm};
 use protocol::Limit;
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -76,6 +77,26 @@ fn register(number: i32) -> usize {
 pub fn dial(port: u32) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
+    // The kernel's own patience of two seconds is short on a host that has much else to do. Seconds and microseconds.
+    let patience: [i64; 2] = [120, 0];
+    let (level, option) = (
+        AddressFamily::VSOCK.as_raw().into(),
+        SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD as usize,
+    );
+    let at = (&raw const patience).addr();
+    // SAFETY: the option is read from the address during the call, of the size given.
+    unsafe {
+        call(
+            __NR_setsockopt,
+            [
+                register(socket.as_raw_fd()),
+                level,
+                option,
+                at,
+                size_of_val(&patience),
+            ],
+        )
+    }?;
     // SAFETY: all zeroes is a valid sockaddr_vm.
     let mut address: sockaddr_vm = unsafe { mem::zeroed() };
     address.svm_family = AddressFamily::VSOCK.as_raw();
