@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! roots/HEX-1.erofs   file systems; HEX is the chain id of the layers, 1 the writer's version;
-//!                     beside each a .json with its digest and what its layers were
+//!                     beside each a .json with its checksum and what its layers were
 //! images/HEX.json     images by id: which root, how to run; appears when all of it is there
 //! blobs/sha256/HEX    configurations of all images; manifests and layers of those that keep them
 //! names/HEX           what a name stands for; HEX is the name's digest
@@ -165,10 +165,10 @@ impl Store {
                     .zip(layers)
                     .map(StoredLayer::new)
                     .collect();
-                let (bytes, digest) = (converted.bytes, converted.digest);
+                let (bytes, checksum) = (converted.bytes, converted.checksum);
                 let about = RootRecord {
                     bytes,
-                    digest,
+                    checksum,
                     layers,
                 };
                 self.directory.write_json(&about_root(&root), &about)?;

@@ -1,12 +1,15 @@
-//! Whether the store is what its digests say, and repair by removing what is not. Reads every byte.
+//! Whether the store is what its digests and checksums say, and repair by removing what is not. Reads
+//! every byte.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use super::blobs::{BLOBS, blob_name};
 use super::record::RootRecord;
 use super::{IMAGES, Image, NAMES, ROOTS, Store, StoreError, about_root, image_name};
-use crate::convert::digest_of;
+use crate::convert::{checksum_of, digest_of};
 use crate::{Digest, Manifest};
 
 /// Something that is not as it should be.
@@ -106,19 +109,23 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Digest of a whole file; none where the disk does not give it back.
-    fn digest(&self, name: &str) -> Result<Option<Digest>, StoreError> {
+    /// What `sum` makes of a whole file; none where the disk does not give it back.
+    fn sum<T>(
+        &self,
+        name: &str,
+        sum: impl FnOnce(&File, u64) -> io::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
         let Some(file) = self.store.directory.open_file(name)? else {
             return Ok(None);
         };
         let length = file.metadata().map(|status| status.len());
-        Ok(length.and_then(|length| digest_of(&file, length)).ok())
+        Ok(length.and_then(|length| sum(&file, length)).ok())
     }
 
     fn blobs(&mut self) -> Result<(), StoreError> {
         for hex in self.store.directory.names(BLOBS)? {
             let name = format!("{BLOBS}/{hex}");
-            let digest = self.digest(&name)?;
+            let digest = self.sum(&name, digest_of)?;
             if digest.is_none() || digest != Digest::from_hex(&hex).ok() {
                 self.problem(&name, ProblemKind::Blob, true)?;
             }
@@ -137,8 +144,8 @@ impl Check<'_> {
                 Err(StoreError::Damaged { .. }) => None,
                 other => other?,
             };
-            let digest = self.digest(&name)?;
-            if digest.is_none() || digest != about.map(|about| about.digest) {
+            let checksum = self.sum(&name, checksum_of)?;
+            if checksum.is_none() || checksum != about.map(|about| about.checksum) {
                 self.problem(&name, ProblemKind::Root, true)?;
             }
         }

@@ -42,8 +42,8 @@ pub(super) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RootRecord {
     pub(super) bytes: u64,
-    /// Digest of the whole file.
-    pub(super) digest: Digest,
+    /// CRC-32 of the whole file.
+    pub(super) checksum: u32,
     /// What the layers were when they were converted.
     pub(super) layers: Vec<StoredLayer>,
 }
