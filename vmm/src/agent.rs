@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::launch::{Died, Vmm};
 use crate::machine::report::End;
+use crate::terminal;
 
 mod signals;
 mod streams;
@@ -30,8 +31,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 }
 const DRAIN_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
 /// Connections whose opening frame has not arrived yet. Guest init opens four at most.
 const MOST_PENDING: usize = 8;
-/// Standard output and standard error.
-const OUTPUTS: usize = 2;
 /// As docker: so many SIGINT or SIGTERM end hull whatever the workload does.
 const FORCED_AFTER: u32 = 3;
 
@@ -167,8 +166,16 @@ impl<'a> Agent<'a> {
 
     /// A process that ran has two outputs, whose connections may arrive after word of its end.
     fn has_all_output(&self) -> bool {
-        (self.outputs.len() == OUTPUTS || !self.started || self.gave_up)
+        (self.outputs.len() == self.streams().len() || !self.started || self.gave_up)
             && self.outputs.iter().all(Output::is_done)
+    }
+
+    /// The output streams that the process has.
+    fn streams(&self) -> &'static [Stream] {
+        match self.task.process.terminal {
+            Some(_) => &[Stream::Terminal],
+            None => &[Stream::Stdout, Stream::Stderr],
+        }
     }
 
     fn lose_patience(&mut self) -> Result<(), AgentError> {
@@ -341,22 +348,30 @@ impl<'a> Agent<'a> {
             return Ok(());
         }
         match attach.stream {
-            Stream::Stdin if self.task.process.stdin && !self.stdin_taken => {
+            Stream::Stdin if self.takes_stdin() && self.task.process.terminal.is_none() => {
                 self.stdin_taken = true;
                 serve_stdin(stream);
             }
-            Stream::Stdout | Stream::Stderr
-                if self
-                    .outputs
-                    .iter()
-                    .all(|output| output.stream() != attach.stream) =>
+            which
+                if self.streams().contains(&which)
+                    && self.outputs.iter().all(|output| output.stream() != which) =>
             {
-                self.outputs
-                    .push(Output::new(attach.stream, stream, decoder.into_rest()));
+                if which == Stream::Terminal && self.takes_stdin() {
+                    self.stdin_taken = true;
+                    if let Ok(stream) = stream.try_clone() {
+                        serve_stdin(stream);
+                    }
+                }
+                let output = Output::new(which, stream, decoder.into_rest());
+                self.outputs.push(output);
             }
             _ => return Err(AgentError::Protocol("it attached a stream twice")),
         }
         Ok(())
+    }
+
+    fn takes_stdin(&self) -> bool {
+        self.task.process.stdin && !self.stdin_taken
     }
 
     fn listen(&mut self) -> Result<(), AgentError> {
@@ -404,6 +419,10 @@ impl<'a> Agent<'a> {
 
     fn pass_signals(&mut self) -> Result<(), AgentError> {
         for signal in self.signals.take() {
+            if signals::tells_of_window(signal) {
+                self.resize()?;
+                continue;
+            }
             if signals::asks_to_end(signal) {
                 self.insistence += 1;
                 if self.insistence >= FORCED_AFTER {
@@ -417,6 +436,18 @@ impl<'a> Agent<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A window that changed before the command ran has its size from the start or with the next change.
+    fn resize(&mut self) -> Result<(), AgentError> {
+        let process = self.task.process.id;
+        let size = terminal::window();
+        match &mut self.control {
+            Some(control) if self.started && self.task.process.terminal.is_some() => {
+                Ok(control.send(&FromHost::Resize { process, size })?)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn signal(&mut self, signal: u8) -> Result<(), AgentError> {

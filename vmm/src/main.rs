@@ -1,5 +1,5 @@
-//! hull: runs containers, each in a virtual machine of its own. Two programs in
-//! one file: the launcher, and the VMM process that it starts.
+//! hull: runs containers, each in a virtual machine of its own. The launcher, and the
+//! two processes that it starts with the same file: the VMM and the terminal's guard.
 
 mod agent;
 mod cli;
@@ -17,14 +17,20 @@ mod progress;
 mod registry;
 mod store;
 mod sys;
+mod terminal;
 mod timings;
 mod vmm;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == "vmm") {
-        return vmm::run();
+    if let Some(verb) = std::env::args_os().nth(1) {
+        if verb == "vmm" {
+            return vmm::run();
+        }
+        if verb == terminal::GUARD {
+            return terminal::guard();
+        }
     }
     cli::main()
 }

@@ -14,6 +14,7 @@ use protocol::{Bytes, Container, Privileges, Process, ProcessId};
 use crate::agent::Task;
 use crate::cli::{RunArgs, Size};
 use crate::config::{ConfigError, Cpus, Memory, VmConfig};
+use crate::terminal;
 
 /// The first process of a container.
 const WORKLOAD: ProcessId = ProcessId(1);
@@ -133,7 +134,7 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         user: args.user.as_deref().unwrap_or(&image.user).into(),
         groups: Vec::new(),
         stdin: args.interactive,
-        terminal: None,
+        terminal: args.tty.then(terminal::window),
         privileges: Privileges::FULL,
         limits: Vec::new(),
     })
@@ -141,7 +142,13 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
 
 /// The image's variables, then those of the files, then those of the flags; a later one wins.
 fn environment(args: &RunArgs, image: &Execution) -> Result<Vec<Bytes>, PlanError> {
-    let mut variables: Vec<Vec<u8>> = image.env.iter().map(|v| v.clone().into_bytes()).collect();
+    let mut variables = Vec::new();
+    if args.tty {
+        variables.push(b"TERM=xterm".to_vec());
+    }
+    for variable in &image.env {
+        set(&mut variables, variable.clone().into_bytes());
+    }
     for path in &args.env_file {
         for variable in env_file(path)? {
             set(&mut variables, variable);

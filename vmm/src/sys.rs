@@ -268,3 +268,9 @@ pub(crate) fn kick<T>(thread: &JoinHandle<T>) {
 pub(crate) fn file(descriptor: OwnedFd) -> File {
     File::from(descriptor)
 }
+
+/// A process in the background may set the terminal's mode instead of being stopped for it.
+pub(crate) fn ignore_background_output() {
+    // SAFETY: SIG_IGN runs no code of ours in a handler.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
+}

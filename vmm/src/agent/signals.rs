@@ -4,13 +4,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// What docker's `--sig-proxy` passes on, less what means nothing without a terminal.
-const PASSED: [i32; 8] = [
-    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT,
+/// What docker's `--sig-proxy` passes on, and the change of a window.
+const PASSED: [i32; 9] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH,
 ];
 
 /// Signals to this process, from [`Signals::catch`] on.
@@ -42,4 +44,9 @@ impl AsFd for Signals {
 /// Whether a user who sends this wants the end.
 pub(super) fn asks_to_end(signal: u8) -> bool {
     [SIGINT, SIGTERM].contains(&i32::from(signal))
+}
+
+/// Whether it says that the terminal's window has another size now.
+pub(super) fn tells_of_window(signal: u8) -> bool {
+    i32::from(signal) == SIGWINCH
 }

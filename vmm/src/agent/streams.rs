@@ -119,7 +119,7 @@ fn copy(which: Stream, stream: UnixStream, first: Vec<u8>) -> State {
     };
     let (source, told) = (Arc::clone(&stream), Arc::clone(&progress));
     thread::spawn(move || {
-        let sink = if which == Stream::Stdout {
+        let sink = if which != Stream::Stderr {
             rustix::stdio::stdout()
         } else {
             rustix::stdio::stderr()

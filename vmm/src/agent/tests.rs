@@ -1,3 +1,5 @@
+//! Runs against guests that behave, lie, flood and stay silent.
+
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;

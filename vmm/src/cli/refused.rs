@@ -12,11 +12,7 @@ const NO_DEVICES: &str = "Devices of the host are never passed into a container.
 const NOT_KEPT: &str =
     "Nothing is kept of a container that has ended, so it needs no name or label.";
 
-const FLAGS: [(&[&str], &str); 8] = [
-    (
-        &["-t", "--tty"],
-        "Containers have no terminal yet; -i alone passes standard input through.",
-    ),
+const FLAGS: [(&[&str], &str); 7] = [
     (&["-d", "--detach", "--restart"], FOREGROUND),
     (
         &["-v", "--volume", "--mount", "--volumes-from", "--tmpfs"],

@@ -15,6 +15,7 @@ use crate::library::{self, Library, LibraryError};
 use crate::machine::report::End;
 use crate::policy::Policy;
 use crate::registry::{Fetch, When};
+use crate::terminal::{self, Raw};
 use crate::timings::Clock;
 use crate::vmm::DiskFile;
 use crate::{host, plan, store};
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// Keep standard input open and pass it to the command
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     /// Set an environment variable; without a value, take hull's own
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<OsString>,
@@ -77,6 +81,10 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let mut clock = Clock::start();
     let shape = plan::shape(args)?;
+    if args.tty && args.interactive && !terminal::on_stdin() {
+        return Err(Failure::new("Standard input is not a terminal")
+            .hint("Leave -t out to pass it to the command as it is."));
+    }
     let policy = Policy::of_system()?;
     policy.permits_shape(&shape)?;
     host::check()?;
@@ -96,6 +104,8 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     clock.image();
 
     let signals = Signals::catch()?;
+    let raw = (args.tty && args.interactive).then(Raw::enter);
+    let raw = raw.transpose()?;
     let memory = shape.memory.bytes();
     let root = DiskFile {
         file: store.open_root(&image)?.into(),
@@ -103,6 +113,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     };
     let mut vmm = Vmm::start(shape, kernel, initramfs, vec![root]).map_err(host::unfit)?;
     let outcome = Agent::new(&mut vmm, plan, signals).run();
+    drop(raw);
     let outcome = outcome.map_err(unfinished)?;
     clock.exited();
     if args.timings {

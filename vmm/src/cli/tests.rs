@@ -1,3 +1,5 @@
+//! What can be typed and how it is understood.
+
 use super::*;
 
 #[test]
@@ -54,15 +56,7 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
         let error = Cli::try_parse_from(["hull", "run", flag, "x", "image"]).unwrap_err();
         refused::advice(&error)
     };
-    for flag in [
-        "-t",
-        "-it",
-        "-v",
-        "-d",
-        "--publish=80:80",
-        "--privileged",
-        "--device",
-    ] {
+    for flag in ["-v", "-d", "--publish=80:80", "--privileged", "--device"] {
         assert!(advice(flag).is_some(), "{flag}");
     }
     assert_eq!(advice("--no-such-flag"), None);

@@ -1,3 +1,5 @@
+//! How a failure looks.
+
 use super::*;
 
 #[derive(Debug, thiserror::Error)]

@@ -1,3 +1,5 @@
+//! What somebody is told whose host cannot run hull.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Arguments and image configurations, merged as docker merges them.
+
 use clap::Parser;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What several verbs share of registries.
+
 use super::*;
 
 #[test]
