@@ -1,5 +1,5 @@
-//! Fetches the layers of an image in parallel into files, while somebody reads them from their starts. Knows not what
-//! becomes of the files.
+//! Fetches the layers of an image in parallel into files and onto the disk, while somebody reads them from their starts.
+//! Knows not what becomes of the files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -224,6 +224,14 @@ impl Queue {
             layer.changed.notify_all();
             self.progress.moves(&digest, offset);
         }
+        // Here it costs nobody a wait but this transfer, which is over.
+        layer
+            .file
+            .sync_data()
+            .map_err(|source| RegistryError::Local {
+                what: format!("the file of layer {digest}"),
+                source,
+            })?;
         self.progress.ends(&digest, false);
         Ok(())
     }
