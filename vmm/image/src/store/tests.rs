@@ -2,6 +2,7 @@
 
 mod crash;
 mod manage;
+mod tools;
 
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -57,3 +57,20 @@ pub(crate) fn check(image: &Path) {
         Err(_) => eprintln!("SKIPPED: fsck.erofs is not installed"),
     }
 }
+
+/// Everything `find` and `stat` can say of a tree, one line a path. Directory sizes differ by nature.
+pub(crate) fn describe(root: &Path) -> String {
+    let script = r#"
+        find . -type d -printf '%p %y %m %U %G - %T@ %n\n' -o -printf '%p %y %m %U %G %s %T@ %n %l\n' | sort
+        find . -type f -exec sha256sum {} + | sort
+        find . \( -type b -o -type c \) -exec stat -c '%n %t %T' {} + | sort
+        getcap -r . 2>/dev/null | sort"#;
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

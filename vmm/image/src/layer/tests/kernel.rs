@@ -1,28 +1,10 @@
 //! The kernel's and erofs-utils' opinion of images: what `tar` unpacks and what is mounted are equal.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::image;
 use crate::testing::archive::{Header, Tar};
-use crate::testing::mount::{Mounted, check};
-
-/// Everything `find` and `stat` can say of a tree, one line a path. Directory sizes differ by nature.
-fn describe(root: &Path) -> String {
-    let script = r#"
-        find . -type d -printf '%p %y %m %U %G - %T@ %n\n' -o -printf '%p %y %m %U %G %s %T@ %n %l\n' | sort
-        find . -type f -exec sha256sum {} + | sort
-        find . \( -type b -o -type c \) -exec stat -c '%n %t %T' {} + | sort
-        getcap -r . 2>/dev/null | sort"#;
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(script)
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
+use crate::testing::mount::{Mounted, check, describe};
 
 fn unpack_and_compare(layer: &[u8]) {
     let work = tempfile::tempdir().unwrap();
