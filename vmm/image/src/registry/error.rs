@@ -93,7 +93,11 @@ impl ExchangeError {
 impl Fault {
     /// Whether the same request may succeed in a moment.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Broken(_) | Self::Stalled)
+        match self {
+            Self::Broken(_) | Self::Stalled => true,
+            Self::Status { status, .. } => super::http::is_transient(*status),
+            _ => false,
+        }
     }
 }
 

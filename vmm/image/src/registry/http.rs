@@ -27,6 +27,8 @@ mod tests;
 const REDIRECTS_MAX: usize = 5;
 /// Most that is read of a refusal's body, in bytes.
 const REFUSAL_MAX: u64 = 8 * 1024;
+/// How long a server may be silent after it got a whole blob: it may have to read all of it again.
+const COMMIT: Duration = Duration::from_secs(300);
 /// Longest answer header that is accepted, in bytes.
 const HEADER_MAX: usize = 64 * 1024;
 
@@ -83,6 +85,8 @@ pub(crate) struct Call<'a> {
     pub(crate) insecure: bool,
     /// Whether the answer is a small document, bounded in time as a whole.
     pub(crate) document: bool,
+    /// Whether it cannot be made again as it is: the caller starts over instead.
+    pub(crate) once: bool,
 }
 
 /// What a request carries.
@@ -113,6 +117,7 @@ impl<'a> Call<'a> {
             payload: Payload::None,
             insecure: false,
             document: false,
+            once: false,
         }
     }
 }
@@ -142,7 +147,7 @@ impl Http {
         let mut attempt = 1;
         loop {
             let (fault, wished) = match self.once(call) {
-                Ok(answer) if !is_transient(answer.status) => return Ok(answer),
+                Ok(answer) if !is_transient(answer.status.as_u16()) => return Ok(answer),
                 Ok(answer) => {
                     let wished = retry_after(&answer.headers, now());
                     let status = answer.status.as_u16();
@@ -157,7 +162,7 @@ impl Http {
                 let seconds = wished.unwrap_or_default().as_secs();
                 return Err(ExchangeError::new(host, Fault::Busy { seconds }));
             }
-            if attempt >= self.limits.attempts {
+            if call.once || attempt >= self.limits.attempts {
                 return Err(ExchangeError::new(host, fault));
             }
             let pause = wished.unwrap_or_else(|| self.pause(attempt));
@@ -235,9 +240,12 @@ impl Http {
             request = request.header(header::AUTHORIZATION, value);
         }
         let total = call.document.then_some(self.limits.document);
+        let stall = self.limits.stall;
         let response = match call.payload {
-            Payload::None => run(&agent, request.body(()).map_err(invalid)?, total),
-            Payload::Bytes(bytes) => run(&agent, request.body(bytes).map_err(invalid)?, total),
+            Payload::None => run(&agent, request.body(()).map_err(invalid)?, total, stall),
+            Payload::Bytes(bytes) => {
+                run(&agent, request.body(bytes).map_err(invalid)?, total, stall)
+            }
             Payload::File(file, size) => {
                 let mut file = file;
                 file.seek(SeekFrom::Start(0))
@@ -247,7 +255,7 @@ impl Http {
                     .header(header::CONTENT_LENGTH, size)
                     .body(SendBody::from_reader(&mut bounded))
                     .map_err(invalid)?;
-                run(&agent, request, total)
+                run(&agent, request, total, stall.max(COMMIT))
             }
         };
         let (parts, body) = response.map_err(failed)?.into_parts();
@@ -299,16 +307,19 @@ fn run(
     agent: &Agent,
     request: Request<impl AsSendBody>,
     total: Option<Duration>,
+    stall: Duration,
 ) -> Result<ureq::http::Response<Body>, ureq::Error> {
     let request = agent
         .configure_request(request)
         .timeout_global(total)
+        .timeout_per_read(Some(stall))
         .build();
     agent.run(request)
 }
 
-fn is_transient(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
+/// Whether a status says that the same request may succeed in a moment.
+pub(crate) fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Seconds since 1970 from which on a number in `Retry-After` can only be a date.

@@ -38,29 +38,29 @@ impl Repository {
         let progress = &session.shared().progress;
         let digest = &descriptor.digest;
         progress.begins(digest, descriptor.size);
-        if has(session, digest)? {
-            progress.ends(digest, true);
-            return Ok(false);
+        let mut attempt = 1;
+        loop {
+            let error = match send(session, descriptor, content, mount) {
+                Ok(sent) => {
+                    progress.moves(digest, descriptor.size);
+                    progress.ends(digest, !sent);
+                    return Ok(sent);
+                }
+                Err(error) => error,
+            };
+            // An upload that broke is lost: the next one is another.
+            let RegistryError::Exchange(ExchangeError { host, fault }) = &error else {
+                return Err(error);
+            };
+            let http = &session.shared().http;
+            if !fault.is_transient() || attempt >= http.limits.attempts {
+                return Err(error);
+            }
+            let pause = http.pause(attempt);
+            progress.waiting(host, &fault.to_string(), pause);
+            std::thread::sleep(pause);
+            attempt += 1;
         }
-        let Some(upload) = begin(session, digest, mount)? else {
-            progress.ends(digest, true);
-            return Ok(false);
-        };
-        let mut call = Call::get(upload.with_query("digest", &digest.to_string()));
-        call.method = Method::PUT;
-        call.headers
-            .push(("content-type", "application/octet-stream".to_owned()));
-        call.payload = match content {
-            Content::Bytes(bytes) => Payload::Bytes(bytes),
-            Content::File(file) => Payload::File(file, descriptor.size),
-        };
-        let answer = session.exchange(&Scope::Push, call)?;
-        if answer.status != 201 {
-            return Err(session.refused(answer, &digest.to_string()));
-        }
-        progress.moves(digest, descriptor.size);
-        progress.ends(digest, false);
-        Ok(true)
     }
 
     /// Puts a manifest or index under the reference's tag, or under its digest where it has none.
@@ -95,6 +95,36 @@ impl Repository {
             });
         }
         Ok(digest)
+    }
+}
+
+/// Makes sure the registry has a blob. True if it was sent.
+fn send(
+    session: &Session,
+    descriptor: &Descriptor,
+    content: Content<'_>,
+    mount: Option<&str>,
+) -> Result<bool, RegistryError> {
+    let digest = &descriptor.digest;
+    if has(session, digest)? {
+        return Ok(false);
+    }
+    let Some(upload) = begin(session, digest, mount)? else {
+        return Ok(false);
+    };
+    let mut call = Call::get(upload.with_query("digest", &digest.to_string()));
+    call.method = Method::PUT;
+    call.once = true;
+    call.headers
+        .push(("content-type", "application/octet-stream".to_owned()));
+    call.payload = match content {
+        Content::Bytes(bytes) => Payload::Bytes(bytes),
+        Content::File(file) => Payload::File(file, descriptor.size),
+    };
+    let answer = session.exchange(&Scope::Push, call)?;
+    match answer.status.as_u16() {
+        201 => Ok(true),
+        _ => Err(session.refused(answer, &digest.to_string())),
     }
 }
 

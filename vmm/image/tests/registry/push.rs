@@ -1,5 +1,7 @@
 //! What is brought to a registry.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use image::registry::{Content, RegistryError};
 use image::{Digest, media_type};
 
@@ -57,21 +59,36 @@ fn a_file_is_sent_as_it_is_and_again_after_a_break() {
     let bytes = noise(3, 3_000_000);
     let path = home.write("blob", &bytes);
     let file = std::fs::File::open(path).unwrap();
-    let faults = Faults::start(&registry.address, |seen| {
-        match seen.method == "PUT" && seen.earlier == 0 {
-            true => Action::Answer("HTTP/1.1 503 X".to_owned(), Vec::new()),
-            false => Action::Pass,
+    let puts = AtomicUsize::new(0);
+    let faults = Faults::start(&registry.address, move |seen| {
+        match (seen.method == "PUT").then(|| puts.fetch_add(1, Ordering::Relaxed)) {
+            Some(0) => Action::Answer("HTTP/1.1 503 X".to_owned(), Vec::new()),
+            Some(1) => Action::Close,
+            _ => Action::Pass,
         }
     });
     let repository = home
         .client()
         .open_for_push(&name(&faults.address, "app:1"))
         .unwrap();
-    assert!(
-        repository
-            .push_blob(&descriptor("", &bytes), Content::File(&file), None)
-            .unwrap()
-    );
+    let push = |repository: &image::registry::Repository| {
+        repository.push_blob(&descriptor("", &bytes), Content::File(&file), None)
+    };
+    assert!(push(&repository).unwrap());
+    // Each try is an upload of its own: the broken one is lost.
+    assert_eq!(faults.count(|seen| seen.method == "POST"), 3);
+    let broken = Faults::start(&registry.address, |seen| match seen.method.as_str() {
+        "PUT" => Action::Answer("HTTP/1.1 500 X".to_owned(), Vec::new()),
+        "HEAD" => Action::Answer("HTTP/1.1 404 X".to_owned(), Vec::new()),
+        _ => Action::Pass,
+    });
+    let repository_of_broken = home
+        .client()
+        .open_for_push(&name(&broken.address, "app:1"))
+        .unwrap();
+    let error = push(&repository_of_broken).unwrap_err();
+    assert!(error.to_string().contains("500"), "{error}");
+    assert_eq!(broken.count(|seen| seen.method == "PUT"), 4);
     let stored = home
         .client()
         .open(&registry.name("app:1"))
