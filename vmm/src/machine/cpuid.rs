@@ -13,12 +13,13 @@ const LEAF_1_C_HYPERVISOR: u32 = 1 << 31;
 const LEAF_1_D_THREADS: u32 = 1 << 28;
 /// The timer goes on in deep sleep (ARAT): else a kernel wants a PIT beside it.
 const LEAF_6_A_ALWAYS_RUNNING_TIMER: u32 = 1 << 2;
-/// SGX (leaf 7, EBX), 57-bit addresses (ECX), AMX and its kin (EDX): state that is neither saved nor wanted.
+/// SGX (leaf 7, EBX), protection keys, 57-bit addresses (ECX), AMX and its kin (EDX): what our kernels do not use.
 const LEAF_7_B_HIDDEN: u32 = 1 << 2 | 1 << 14;
-const LEAF_7_C_HIDDEN: u32 = 1 << 16 | 1 << 30;
+const LEAF_7_C_HIDDEN: u32 = 1 << 3 | 1 << 4 | 1 << 16 | 1 << 30;
 const LEAF_7_D_HIDDEN: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-/// XSAVE components a guest may use: x87, SSE, AVX, AVX-512, protection keys.
-const COMPONENTS: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 0b111 << 5 | 1 << 9;
+/// XSAVE components a guest may use: x87, SSE, AVX, AVX-512. Our kernels enable just these, so that the sizes below are right
+/// from the start.
+const COMPONENTS: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 0b111 << 5;
 /// Bytes of legacy area and header in front of the first extended component.
 const LEGACY_AREA: u32 = 576;
 /// Supervisor state components need XSAVES (bit 3), and lazily enabled ones XFD (bit 4); a guest gets neither.
