@@ -16,4 +16,5 @@ mod registry;
 mod resources;
 mod signals;
 mod streams;
+mod terminal;
 mod timings;

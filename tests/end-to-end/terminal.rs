@@ -1,0 +1,144 @@
+//! `-it` lends the user's terminal to the command, and gives it back in order whatever happens.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A shell in a container at one end of a terminal, the test at the other.
+struct Session {
+    hull: Child,
+    keys: File,
+    near: OwnedFd,
+    screen: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Session {
+    fn start() -> Self {
+        let far = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&far).unwrap();
+        unlockpt(&far).unwrap();
+        let near = ioctl_tiocgptpeer(
+            &far,
+            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+        )
+        .unwrap();
+        resize(&far, 33, 101);
+        let stream = || Stdio::from(near.try_clone().unwrap());
+        let hull = Command::new(tests::run::program())
+            .args(["run", "-it", &tests::fixture::busybox(), "sh"])
+            .env("HULL_ROOT", tests::run::store())
+            .stdin(stream())
+            .stdout(stream())
+            .stderr(stream())
+            .spawn()
+            .unwrap();
+        let keys = File::from(far);
+        let mut screen_of = keys.try_clone().unwrap();
+        let (sender, screen) = channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = screen_of.read(&mut bytes) {
+                if sender.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let seen = String::new();
+        Self {
+            hull,
+            keys,
+            near,
+            screen,
+            seen,
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the screen has shown this since the last call.
+    fn shows(&mut self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.seen.contains(text) {
+            let left = end.saturating_duration_since(Instant::now());
+            let bytes = self.screen.recv_timeout(left);
+            let bytes = bytes.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
+            self.seen += &String::from_utf8_lossy(&bytes);
+        }
+        self.seen.clear();
+    }
+
+    fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.near).unwrap().local_modes;
+        modes.contains(LocalModes::ECHO | LocalModes::ICANON)
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.hull), signal).unwrap();
+    }
+}
+
+fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(terminal, size).unwrap();
+}
+
+#[test]
+fn keys_windows_and_the_exit_code_pass() {
+    let mut session = Session::start();
+    session.shows("# ");
+    assert!(!session.is_cooked(), "keys are not passed on raw");
+    session.types("tty; echo $TERM; stty size\n");
+    session.shows("/dev/pts/0\r\nxterm\r\n33 101\r\n");
+    resize(&session.keys, 40, 90);
+    session.send(Signal::WINCH);
+    session.types("until stty size | grep '^40 90$'; do :; done\n");
+    session.shows("\n40 90\r\n");
+    // Ctrl-C is a key: it ends what is in the foreground there, not hull here.
+    session.types("sleep 1000\n");
+    session.shows("sleep 1000\r\n");
+    session.types("\u{3}");
+    session.shows("# ");
+    session.types("echo ended by $?\n");
+    session.shows("ended by 130\r\n");
+    session.types("exit 5\n");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(5));
+    assert!(session.is_cooked(), "the terminal is left raw");
+}
+
+#[test]
+fn a_killed_hull_leaves_the_terminal_in_order() {
+    let mut session = Session::start();
+    session.shows("# ");
+    assert!(!session.is_cooked());
+    session.send(Signal::KILL);
+    session.hull.wait().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !session.is_cooked() {
+        assert!(Instant::now() < end, "the terminal is left raw");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn without_a_terminal_there_is_none_to_lend() {
+    let outcome = tests::vm().option("-it").command(["true"]).finish();
+    outcome.exits(125).complains("not a terminal");
+}
