@@ -170,6 +170,9 @@ fn write_anew(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
         result => result,
     };
     let file = file.map_err(refused_file("write", path.to_bytes()))?;
+    // Whatever the image's had: every user looks names up.
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))
+        .map_err(refused_file("write", path.to_bytes()))?;
     let mut rest = content;
     while !rest.is_empty() {
         let written =

@@ -82,12 +82,11 @@ const NODES: [(&CStr, u32, u32); 6] = [
     (c"/dev/tty", 5, 0),
 ];
 
-const LINKS: [(&CStr, &CStr); 6] = [
+const LINKS: [(&CStr, &CStr); 5] = [
     (c"/dev/fd", c"/proc/self/fd"),
     (c"/dev/stdin", c"/proc/self/fd/0"),
     (c"/dev/stdout", c"/proc/self/fd/1"),
     (c"/dev/stderr", c"/proc/self/fd/2"),
-    (c"/dev/core", c"/proc/kcore"),
     (c"/dev/ptmx", c"pts/ptmx"),
 ];
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -52,13 +53,30 @@ pub(crate) fn sh(script: &str) -> Process {
 
 impl Guest {
     fn start(process: &Process) -> Self {
+        Self::start_in(
+            None,
+            &Container {
+                hostname: "test".into(),
+                ..Container::default()
+            },
+            process,
+        )
+    }
+
+    fn start_in(image: Option<&Path>, container: &Container, process: &Process) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("host");
-        let listener = UnixListener::bind(&path).unwrap();
-        let init = Command::new("unshare")
-            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        let listener = UnixListener::bind(directory.path().join("host")).unwrap();
+        std::fs::create_dir(directory.path().join("root")).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        if let Some(image) = image {
+            command
+                .args(["--uts", "--ipc", "--net"])
+                .env("HULL_TEST_IMAGE", image);
+        }
+        let init = command
             .args(["env", "--default-signal", env!("CARGO_BIN_EXE_supervise")])
-            .env("HULL_TEST_SOCKET", &path)
+            .env("HULL_TEST_DIRECTORY", directory.path())
             .stdout(Stdio::piped())
             .current_dir("/")
             .spawn()
@@ -69,10 +87,6 @@ impl Guest {
             matches!(&hello, Some(Opening::Hello(hello)) if hello.tsc_at_start > 0),
             "{hello:?}"
         );
-        let container = Container {
-            hostname: "test".into(),
-            ..Container::default()
-        };
         let mut guest = Self {
             init,
             control,
@@ -81,10 +95,22 @@ impl Guest {
             _directory: directory,
         };
         guest.send(&FromHost::Run {
-            container,
+            container: container.clone(),
             process: process.clone(),
         });
         guest
+    }
+
+    /// Starts the first process in a furnished root over the files of `image`.
+    pub(crate) fn run_in(image: &Path, container: &Container, process: &Process) -> Self {
+        let mut guest = Self::start_in(Some(image), container, process);
+        guest.started(process);
+        guest
+    }
+
+    /// Asks for a container that cannot be furnished, and gives why.
+    pub(crate) fn refuse(image: &Path, container: &Container) -> String {
+        Self::start_in(Some(image), container, &process(&["true"])).last_words()
     }
 
     /// Starts the first process and takes up its streams.
