@@ -119,17 +119,19 @@ fn unpack(tarball: &Path, home: &Path, tree: &Path, patches: &Patches) -> anyhow
         .with_context(|| format!("Cannot move the source to {}", tree.display()))
 }
 
-/// Removes the trees of other tarballs and patches, more than a gigabyte each with what was compiled from them.
+/// Removes the trees of other tarballs and patches, more than a gigabyte each with what was compiled from them, and what
+/// builds that were killed left behind.
 fn remove_others(directory: &Path, keep: &str) -> anyhow::Result<()> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("Cannot read {}", directory.display()))?;
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        if name.to_string_lossy().starts_with("source-") && name != keep {
+        let name = name.to_string_lossy();
+        if (name.starts_with("source-") || name.starts_with(".new-")) && name != keep {
             let path = entry.path();
             fs::remove_dir_all(&path)
-                .with_context(|| format!("Cannot remove the old source {}", path.display()))?;
+                .with_context(|| format!("Cannot remove what is left in {}", path.display()))?;
         }
     }
     Ok(())
