@@ -41,7 +41,7 @@ pub fn entries() -> String {
     format!("oci-archive:{}", path("entries.tar").display())
 }
 
-/// Debian with python3, and the entries of [`entries`].
+/// Debian with python3, and the entries of [`entries()`].
 #[must_use]
 pub fn python() -> String {
     format!("docker-archive:{}", path("python.tar").display())

@@ -1,6 +1,11 @@
 //! The command line: what was typed. One file for each verb: its arguments and
 //! one function. What is meant by the arguments is `plan`'s business.
 
+#![expect(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are help texts, which put what can be left out in brackets"
+)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

@@ -46,7 +46,7 @@ pub(crate) fn check() -> Result<()> {
             "--no-deps",
             "--document-private-items",
         ];
-        cargo(&words, &[("RUSTDOCFLAGS", "-D warnings")])
+        cargo(&words, &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")])
     })
 }
 

@@ -39,7 +39,7 @@ pub enum TreeError {
     /// Deeper than [`MAX_DEPTH`].
     #[error("{0:?} is nested more than {MAX_DEPTH} directories deep")]
     Depth(String),
-    /// [`Limits::entries`].
+    /// [`Limits::entries`](crate::Limits::entries).
     #[error("The image has more than {0} files")]
     TooMany(usize),
     /// [`Limits::metadata`].
