@@ -42,7 +42,7 @@ pub enum TreeError {
     /// [`Limits::entries`](crate::Limits::entries).
     #[error("The image has more than {0} files")]
     TooMany(usize),
-    /// [`Limits::metadata`].
+    /// [`Limits::metadata`](crate::Limits::metadata).
     #[error("The image's names, links and attributes need more than {0} bytes")]
     TooMuch(u64),
 }
