@@ -148,12 +148,13 @@ impl Machine<Built> {
         let mut line = CommandLine::new(self.config.kernel_log);
         self.devices.announce(&mut line);
         let (kernel, initramfs) = (sys::file(kernel), sys::file(initramfs));
+        let mp_table = mptable::table(self.config.cpus, self.devices.lines());
         let entry = kernel::load(
             &self.memory,
             &kernel,
             &initramfs,
             &line.finish()?,
-            self.config.cpus,
+            &mp_table,
         )?;
         self.begin_at(entry)
     }

@@ -31,7 +31,7 @@ impl CommandLine {
     }
 
     /// Announces a virtio-mmio device.
-    pub(crate) fn device(&mut self, window: u64, line: u32) {
+    pub(crate) fn device(&mut self, window: u64, line: u8) {
         self.0
             .push_str(&format!(" virtio_mmio.device=4K@{window:#x}:{line}"));
     }

@@ -2,6 +2,7 @@
 //! Knows no device by name.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -95,6 +96,12 @@ impl Devices {
         self.0.iter()
     }
 
+    /// Their interrupt lines.
+    pub(crate) fn lines(&self) -> Range<u8> {
+        let count = u8::try_from(self.0.len()).unwrap_or(0);
+        layout::FIRST_LINE..layout::FIRST_LINE + count
+    }
+
     /// Tells the kernel where they are.
     pub(crate) fn announce(&self, line: &mut CommandLine) {
         for (window, number) in (0..self.0.len()).filter_map(place) {
@@ -121,8 +128,8 @@ impl Plugged {
 }
 
 /// Window and interrupt line of device number `index`.
-fn place(index: usize) -> Option<(u64, u32)> {
-    let number = u32::try_from(index)
+fn place(index: usize) -> Option<(u64, u8)> {
+    let number = u8::try_from(index)
         .ok()
         .filter(|_| index < layout::MOST_DEVICES)?;
     Some((
@@ -137,10 +144,10 @@ fn wire(
     name: &'static str,
     queues: usize,
     window: u64,
-    line: u32,
+    line: u8,
 ) -> io::Result<Arc<Wires>> {
     let interrupt = EventFd::new(EFD_NONBLOCK)?;
-    vm.register_irqfd(&interrupt, line)?;
+    vm.register_irqfd(&interrupt, line.into())?;
     let mut kicks = Vec::with_capacity(queues);
     for queue in 0..u32::try_from(queues).unwrap_or(0) {
         let kick = EventFd::new(EFD_NONBLOCK)?;

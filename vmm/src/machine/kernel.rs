@@ -11,8 +11,7 @@ use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::memory::GuestMemory;
-use super::{layout, mptable, registers};
-use crate::config::Cpus;
+use super::{layout, registers};
 
 mod elf;
 
@@ -53,7 +52,7 @@ pub(crate) fn load(
     kernel: &File,
     initramfs: &File,
     command_line: &[u8],
-    cpus: Cpus,
+    mp_table: &[u8],
 ) -> Result<u64, LoadError> {
     let image = elf::parse(kernel)?;
     let low = memory.size().bytes().min(layout::LOW_MEMORY_END);
@@ -87,7 +86,7 @@ pub(crate) fn load(
     }
     copy(memory.view(), initramfs, 0, start, size)
         .map_err(|error| LoadError::Read("initramfs", error))?;
-    write_tables(memory, command_line, cpus, (start, size))?;
+    write_tables(memory, command_line, mp_table, (start, size))?;
     Ok(image.entry)
 }
 
@@ -127,12 +126,12 @@ fn copy(
 fn write_tables(
     memory: &GuestMemory,
     command_line: &[u8],
-    cpus: Cpus,
+    mp_table: &[u8],
     (initramfs, initramfs_size): (u64, u64),
 ) -> Result<(), GuestMemoryError> {
     let view = memory.view();
     write_descriptors(memory)?;
-    view.write_slice(&mptable::table(cpus), GuestAddress(layout::MP_TABLE))?;
+    view.write_slice(mp_table, GuestAddress(layout::MP_TABLE))?;
     view.write_slice(command_line, GuestAddress(layout::COMMAND_LINE))?;
 
     let map = layout::memory_map(memory.size());

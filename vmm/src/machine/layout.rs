@@ -27,9 +27,9 @@ pub(crate) const ABOVE_4_GIB: u64 = 1 << 32;
 /// First virtio-mmio window.
 pub(crate) const DEVICES: u64 = 0xd000_0000;
 /// Interrupt line of the first device; the next one has the next line.
-pub(crate) const FIRST_LINE: u32 = 5;
+pub(crate) const FIRST_LINE: u8 = 5;
 /// Lines an IO-APIC has.
-pub(crate) const LINES: u32 = 24;
+pub(crate) const LINES: u8 = 24;
 /// Most devices that have a line each.
 pub(crate) const MOST_DEVICES: usize = (LINES - FIRST_LINE) as usize;
 

@@ -1,6 +1,8 @@
 //! The MultiProcessor table (Intel MultiProcessor Specification 1.4): how a kernel without ACPI finds processors and
 //! interrupt lines. Bytes only: knows neither memory nor KVM.
 
+use std::ops::Range;
+
 use super::layout;
 use crate::config::Cpus;
 
@@ -26,7 +28,9 @@ const POINTER: usize = 16;
 const HEADER: usize = 44;
 
 /// The floating pointer structure and, right after it, the configuration table it points at; made for [`layout::MP_TABLE`].
-pub(crate) fn table(cpus: Cpus) -> Vec<u8> {
+///
+/// Of the interrupt lines it names only `lines`: a kernel sets up each one named, with four exits to KVM.
+pub(crate) fn table(cpus: Cpus, lines: Range<u8>) -> Vec<u8> {
     // APIC numbers: 0 .. cpus for the processors, the next one for the IO-APIC.
     let io_apic = cpus.count();
     let mut entries = Vec::with_capacity(layout::MP_TABLE_ROOM);
@@ -50,7 +54,7 @@ pub(crate) fn table(cpus: Cpus) -> Vec<u8> {
     entry(&[BUS, 0, b'I', b'S', b'A', b' ', b' ', b' ']);
     let [a, b, c, d] = layout::IO_APIC.to_le_bytes();
     entry(&[IO_APIC, io_apic, IO_APIC_VERSION, ENABLED, a, b, c, d]);
-    for line in 0..u8::try_from(layout::LINES).unwrap_or(u8::MAX) {
+    for line in lines {
         entry(&[INTERRUPT, VECTORED, 0, 0, 0, line, io_apic, line]);
     }
     entry(&[LOCAL_INTERRUPT, EXTERNAL, 0, 0, 0, 0, EVERY_LOCAL_APIC, 0]);

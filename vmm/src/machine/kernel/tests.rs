@@ -64,7 +64,7 @@ fn load_into_32_mib(kernel: &[u8], initramfs: &[u8]) -> Result<(GuestMemory, u64
         &file(kernel),
         &file(initramfs),
         b"quiet\0",
-        Cpus::ONE,
+        b"_MP_",
     )?;
     Ok((memory, entry))
 }
