@@ -2,6 +2,7 @@
 //! gives a verified manifest, its configuration and a [`Blob`] for each layer; [`Downloads`] fetches several at once.
 //! Knows no store, no EROFS and no command line.
 
+mod answer;
 mod blob;
 mod challenge;
 mod client;

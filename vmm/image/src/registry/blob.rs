@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use ureq::http::header;
 
+use super::answer::Answer;
 use super::client::Repository;
 use super::error::{ExchangeError, Fault, RegistryError};
-use super::http::{Answer, Call};
+use super::http::Call;
 use super::session::{Scope, Session, improper};
 use crate::{Descriptor, Digest, DocumentError, Hasher};
 

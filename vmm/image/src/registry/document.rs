@@ -2,8 +2,9 @@
 
 use ureq::http::header;
 
+use super::answer::Answer;
 use super::error::RegistryError;
-use super::http::{Answer, Call};
+use super::http::Call;
 use super::session::{Scope, Session};
 use super::text;
 use crate::reference::Reference;

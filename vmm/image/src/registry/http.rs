@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
-use ureq::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, header};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
+use super::answer::Answer;
 use super::error::{ExchangeError, Fault};
 use super::names::Names;
 use super::proxy::Proxies;
@@ -25,8 +26,6 @@ mod tests;
 
 /// Most redirects followed in a row.
 const REDIRECTS_MAX: usize = 5;
-/// Most that is read of a refusal's body, in bytes.
-const REFUSAL_MAX: u64 = 8 * 1024;
 /// How long a server may be silent after it got a whole blob: it may have to read all of it again.
 const COMMIT: Duration = Duration::from_secs(300);
 /// Longest answer header that is accepted, in bytes.
@@ -96,15 +95,6 @@ pub(crate) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// A file from its start, and its length.
     File(&'a File, u64),
-}
-
-/// The answer to a request, redirects followed.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-    /// Where it came from in the end.
-    pub(crate) url: Url,
 }
 
 impl<'a> Call<'a> {
@@ -341,73 +331,4 @@ fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
 fn now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs())
-}
-
-impl Answer {
-    /// The value of a header as text.
-    pub(crate) fn header(&self, name: &header::HeaderName) -> Option<String> {
-        let value = self.headers.get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    }
-
-    /// Where the `Location` header leads.
-    pub(crate) fn location(&self) -> Option<Url> {
-        self.url.join(&self.header(&header::LOCATION)?)
-    }
-
-    /// `Content-Length`, if there is one.
-    pub(crate) fn length(&self) -> Option<u64> {
-        self.header(&header::CONTENT_LENGTH)?.trim().parse().ok()
-    }
-
-    /// The body of a small document, at most `limit` bytes.
-    pub(crate) fn document(self, limit: usize) -> Result<Vec<u8>, ExchangeError> {
-        let host = self.url.origin().authority();
-        let bound = u64::try_from(limit).unwrap_or(u64::MAX);
-        let mut bytes = Vec::new();
-        self.body
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader()
-            .take(bound.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| ExchangeError::new(host.clone(), Fault::from(error)))?;
-        if bytes.len() > limit {
-            return Err(ExchangeError::new(host, Fault::Endless { limit: bound }));
-        }
-        Ok(bytes)
-    }
-
-    /// The body as it arrives. Whoever reads it bounds it.
-    pub(crate) fn stream(self) -> impl Read + Send + 'static {
-        self.body.into_with_config().limit(u64::MAX).reader()
-    }
-
-    /// What the body of a refusal says, for people.
-    pub(crate) fn refusal(self) -> String {
-        let mut body = Vec::new();
-        let read: io::Result<usize> = self
-            .body
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader()
-            .take(REFUSAL_MAX)
-            .read_to_end(&mut body);
-        // What arrived before a break is better than nothing.
-        let _ = read;
-        text::refusal(&body)
-    }
-
-    /// This answer as an error, for statuses that are none of the expected.
-    pub(crate) fn into_error(self) -> ExchangeError {
-        let host = self.url.origin().authority();
-        let status = self.status.as_u16();
-        ExchangeError::new(
-            host,
-            Fault::Status {
-                status,
-                reason: self.refusal(),
-            },
-        )
-    }
 }

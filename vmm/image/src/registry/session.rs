@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use ureq::http::{Method, header};
 
+use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::client::Shared;
 use super::error::{ExchangeError, Fault, RegistryError};
 use super::hosts::Location;
-use super::http::{Answer, Call, Payload};
+use super::http::{Call, Payload};
 use super::url::{Origin, Url};
 use crate::credentials::Login;
 use crate::reference::DEFAULT_DOMAIN;
