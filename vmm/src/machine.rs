@@ -145,7 +145,7 @@ impl Machine<Built> {
         kernel: OwnedFd,
         initramfs: OwnedFd,
     ) -> Result<Machine<Paused>, MachineError> {
-        let mut line = CommandLine::new(self.config.kernel_log);
+        let mut line = CommandLine::new(&self.config);
         self.devices.announce(&mut line);
         let (kernel, initramfs) = (sys::file(kernel), sys::file(initramfs));
         let mp_table = mptable::table(self.config.cpus, self.devices.lines());

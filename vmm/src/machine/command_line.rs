@@ -3,14 +3,19 @@
 use thiserror::Error;
 
 use super::layout;
+use crate::config::{Cpus, VmConfig};
 
-/// Always: end at once after a panic, by the keyboard controller's reset line.
-/// `no_timer_check`: there is no PIT to test. `tsc=reliable`: no watchdog compares clocks that cannot drift apart.
-const ALWAYS: &str = "reboot=k panic=-1 no_timer_check tsc=reliable random.trust_cpu=on";
-/// Without the log: only emergencies, and those on the UART to the end.
-const QUIET: &str = "quiet loglevel=1 earlyprintk=serial,0x3f8,115200,keep";
+/// Always: after a panic, and whenever the guest is done, end at once by the keyboard controller's reset line.
+const ALWAYS: &str = "reboot=k panic=-1";
+/// Without the log: emergencies alone, and those on the UART to the end. In this order: the UART begins with whatever the log
+/// has at that moment.
+const QUIET: &str = "loglevel=1 earlyprintk=serial,0x3f8,115200,keep";
 /// With the log: the UART until the console device takes over.
 const LOUD: &str = "ignore_loglevel earlyprintk=serial,0x3f8,115200 console=hvc0";
+/// Waiting for other processors is interrupting them, instead of waiting for their next tick.
+const SMP: &str = "rcupdate.rcu_expedited=1";
+/// All devices reach all memory: no buffers need be set aside below 4 GiB.
+const LARGE: &str = "swiotlb=noforce";
 
 /// A command line under construction.
 #[derive(Debug)]
@@ -22,12 +27,17 @@ pub(crate) struct CommandLine(String);
 pub(crate) struct TooLong(usize);
 
 impl CommandLine {
-    /// The options every guest gets.
-    pub(crate) fn new(kernel_log: bool) -> Self {
-        Self(format!(
-            "{ALWAYS} {}",
-            if kernel_log { LOUD } else { QUIET }
-        ))
+    /// The options for a guest of this shape, without devices. A kernel compares each with hundreds of names: none is here
+    /// for beauty.
+    pub(crate) fn new(config: &VmConfig) -> Self {
+        let mut options = vec![if config.kernel_log { LOUD } else { QUIET }, ALWAYS];
+        if config.cpus != Cpus::ONE {
+            options.push(SMP);
+        }
+        if config.memory.bytes() > layout::LOW_MEMORY_END {
+            options.push(LARGE);
+        }
+        Self(options.join(" "))
     }
 
     /// Announces a virtio-mmio device.

@@ -7,8 +7,6 @@ use super::layout;
 
 /// Protection enabled, and the extension type bit that is always one.
 const CR0_PROTECTED: u64 = 0x11;
-/// The APIC's registers are model-specific ones instead of memory.
-const X2APIC: u64 = 1 << 10;
 /// The flag that is always one.
 const FLAGS: u64 = 0x2;
 
@@ -44,8 +42,6 @@ pub(crate) fn special(mut reset: kvm_sregs) -> kvm_sregs {
     reset.cr3 = 0;
     reset.cr4 = 0;
     reset.efer = 0;
-    // From the start the APIC is reached by registers: each access to its page would have to be decoded.
-    reset.apic_base |= X2APIC;
     reset
 }
 

@@ -1,27 +1,45 @@
 //! Options in order, and a limit.
 
 use super::*;
+use crate::config::Memory;
+
+fn text(line: CommandLine) -> String {
+    String::from_utf8(line.finish().unwrap()).unwrap()
+}
 
 #[test]
 fn devices_follow_the_fixed_options() {
-    let mut line = CommandLine::new(false);
+    let mut line = CommandLine::new(&VmConfig::default());
     line.device(0xd000_0000, 5);
     line.device(0xd000_1000, 6);
-    let text = String::from_utf8(line.finish().unwrap()).unwrap();
-    assert!(text.starts_with("reboot=k panic=-1 "), "{text}");
+    assert_eq!(
+        text(line),
+        "loglevel=1 earlyprintk=serial,0x3f8,115200,keep reboot=k panic=-1 \
+         virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6\0"
+    );
+}
+
+#[test]
+fn the_shape_of_the_machine_adds_options() {
+    let config = VmConfig {
+        memory: Memory::mib(3073).unwrap(),
+        cpus: Cpus::new(2).unwrap(),
+        kernel_log: true,
+    };
+    let text = text(CommandLine::new(&config));
     assert!(
-        text.contains(" loglevel=1 earlyprintk=serial,0x3f8,115200,keep "),
+        text.starts_with("ignore_loglevel earlyprintk=serial,0x3f8,115200 console=hvc0 "),
         "{text}"
     );
     assert!(
-        text.ends_with(" virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6\0"),
+        text.ends_with(" rcupdate.rcu_expedited=1 swiotlb=noforce\0"),
         "{text}"
     );
 }
 
 #[test]
 fn as_many_devices_as_there_are_lines_fit() {
-    let mut line = CommandLine::new(true);
+    let mut line = CommandLine::new(&VmConfig::default());
     for device in 0..layout::MOST_DEVICES as u64 {
         line.device(layout::DEVICES + 0x1000 * device, 5);
     }
@@ -30,7 +48,7 @@ fn as_many_devices_as_there_are_lines_fit() {
 
 #[test]
 fn too_many_options_are_refused() {
-    let mut line = CommandLine::new(true);
+    let mut line = CommandLine::new(&VmConfig::default());
     for _ in 0..60 {
         line.device(layout::DEVICES, 5);
     }
