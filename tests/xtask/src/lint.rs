@@ -46,7 +46,13 @@ pub(crate) fn check() -> Result<()> {
             "--no-deps",
             "--document-private-items",
         ];
-        cargo(&words, &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")])
+        cargo(
+            &words,
+            &[(
+                "RUSTDOCFLAGS",
+                "-D warnings -A rustdoc::private_intra_doc_links",
+            )],
+        )
     })
 }
 
