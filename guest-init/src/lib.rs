@@ -22,6 +22,7 @@ pub mod program;
 pub mod pump;
 pub mod relay;
 pub mod root;
+pub mod streams;
 pub mod supervise;
 pub mod sys;
 pub mod terminal;

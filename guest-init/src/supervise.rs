@@ -17,7 +17,8 @@ use rustix::process::{WaitOptions, WaitStatus};
 use crate::failure::{SetupError, StartError, refused, refused_file};
 use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
-use crate::pump::{End, Progress, Pump};
+use crate::pump::Pump;
+use crate::streams::Streams;
 use crate::sys::{self, Pid};
 use crate::terminal::{self, Terminal};
 
@@ -33,12 +34,7 @@ pub struct Supervisor {
     epoll: OwnedFd,
     children: OwnedFd,
     processes: Vec<Running>,
-    /// By slot, so that an event finds its pump.
-    pumps: Vec<Option<Pump>>,
-    /// Slots of streams whose process's end was told, for others.
-    free: Vec<usize>,
-    /// Slots that can go on at once.
-    busy: Vec<usize>,
+    streams: Streams,
     /// The machine ends with this process.
     first: ProcessId,
 }
@@ -57,8 +53,8 @@ struct Running {
 
 const HOST: u64 = 0;
 const CHILDREN: u64 = 1;
-/// Pump events follow: twice the slot, plus one for the pipe's end.
-const PUMPS: u64 = 2;
+/// The tokens of streams follow.
+const FIRST_STREAM: u64 = 2;
 
 const EVENTS: usize = 32;
 
@@ -94,9 +90,7 @@ impl Supervisor {
                 epoll,
                 children,
                 processes: Vec::new(),
-                pumps: Vec::new(),
-                free: Vec::new(),
-                busy: Vec::new(),
+                streams: Streams::new(FIRST_STREAM),
                 first,
             }),
             Err(error) => Err((host, error)),
@@ -144,7 +138,7 @@ impl Supervisor {
         let pid = launch.start(stdio)?;
         let mut streams = Vec::with_capacity(pumps.len());
         for pump in pumps {
-            streams.push(self.add(pump)?);
+            streams.push(self.streams.add(&self.epoll, pump)?);
         }
         self.processes.push(Running {
             id: process.id,
@@ -220,20 +214,6 @@ impl Supervisor {
         Ok(theirs)
     }
 
-    fn add(&mut self, pump: Pump) -> Result<usize, SetupError> {
-        let slot = self.free.pop().unwrap_or(self.pumps.len());
-        let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        for (end, fd) in pump.ends() {
-            let token = EventData::new_u64(token(slot, end));
-            epoll::add(&self.epoll, fd, token, all).map_err(refused("watch a descriptor"))?;
-        }
-        match self.pumps.get_mut(slot) {
-            Some(place) => *place = Some(pump),
-            None => self.pumps.push(Some(pump)),
-        }
-        Ok(slot)
-    }
-
     /// Waits for something and deals with it. Streams that had more than their turn's worth go on after everyone else
     /// had theirs.
     fn turn(&mut self) -> Result<(), Lost> {
@@ -242,36 +222,20 @@ impl Supervisor {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let timeout = (!self.busy.is_empty()).then_some(&at_once);
+        let timeout = self.streams.has_more().then_some(&at_once);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Lost::Failed(errno.into())),
         }
-        for slot in core::mem::take(&mut self.busy) {
-            self.advance(slot, Pump::step);
-        }
+        self.streams.go_on();
         for event in &events {
             match event.data.u64() {
                 HOST => self.listen()?,
                 CHILDREN => self.reap(),
-                token => {
-                    let (slot, end) = place(token);
-                    self.advance(slot, |pump| pump.happened(end, event.flags));
-                }
+                token => self.streams.happened(token, event.flags),
             }
         }
         self.settle()
-    }
-
-    fn advance(&mut self, slot: usize, step: impl FnOnce(&mut Pump) -> Progress) {
-        let Some(place) = self.pumps.get_mut(slot) else {
-            return;
-        };
-        match place.as_mut().map(step) {
-            Some(Progress::More) if !self.busy.contains(&slot) => self.busy.push(slot),
-            Some(Progress::Done) => *place = None,
-            _ => {}
-        }
     }
 
     /// Sends what waits and carries out what the host asks for.
@@ -333,9 +297,9 @@ impl Supervisor {
     fn settle(&mut self) -> Result<(), Lost> {
         for running in core::mem::take(&mut self.processes) {
             match running.ended {
-                Some((status, tsc)) if self.is_silent(&running.streams) => {
+                Some((status, tsc)) if self.streams.finish(&running.streams) => {
                     // After this round's events: one of them may still name a slot.
-                    self.free.extend(&running.streams);
+                    self.streams.release(&running.streams);
                     let process = running.id;
                     self.host.send(&FromGuest::Exited {
                         process,
@@ -351,34 +315,12 @@ impl Supervisor {
 
     /// Gives up a terminal whose host has gone, as a telephone line would: who is behind it is told by a signal.
     fn hang_up(&self, mut running: Running) -> Running {
-        let outward = running
-            .streams
-            .first()
-            .and_then(|slot| self.pumps.get(*slot));
-        if running.terminal.is_some() && outward.is_none_or(Option::is_none) {
+        // The first stream of a terminal is the one from it.
+        let outward = running.streams.first().copied();
+        if running.terminal.is_some() && !outward.is_some_and(|slot| self.streams.is_open(slot)) {
             running.terminal = None;
         }
         running
-    }
-
-    /// Closes the streams of a process that has ended, as far as they are done; whether all are.
-    fn is_silent(&mut self, streams: &[usize]) -> bool {
-        let mut silent = true;
-        for slot in streams {
-            // The last bytes may have come after this stream's last event was looked at.
-            self.advance(*slot, Pump::step);
-            let Some(place) = self.pumps.get_mut(*slot) else {
-                continue;
-            };
-            match place {
-                Some(pump) if pump.is_inward() || pump.is_attached() && pump.is_drained() => {
-                    *place = None
-                }
-                Some(_) => silent = false,
-                None => {}
-            }
-        }
-        silent
     }
 }
 
@@ -393,20 +335,6 @@ pub fn failed(process: ProcessId, error: &StartError) -> FromGuest {
         failure: error.failure(),
         message,
     }
-}
-
-fn token(slot: usize, end: End) -> u64 {
-    PUMPS + 2 * slot as u64 + u64::from(end == End::Local)
-}
-
-fn place(token: u64) -> (usize, End) {
-    let number = token.saturating_sub(PUMPS);
-    let end = if number.is_multiple_of(2) {
-        End::Socket
-    } else {
-        End::Local
-    };
-    (usize::try_from(number / 2).unwrap_or(usize::MAX), end)
 }
 
 fn status_of(status: WaitStatus) -> Option<Status> {
