@@ -3,7 +3,7 @@
 
 use crate::erofs::{DataWriter, FileData, WriteError, xattr_name};
 use crate::tar::{Entry, Input, Kind, Reader, TarError};
-use crate::tree::{Attributes, Content, Tree, TreeError};
+use crate::tree::{Attributes, Content, Tree, TreeError, shown};
 
 /// Prefix of names that remove what lower layers have.
 const WHITEOUT: &[u8] = b".wh.";
@@ -74,9 +74,11 @@ fn apply_entry<R: Input>(
         // Bookkeeping of AUFS: nothing to see for anyone else.
         return Ok(());
     }
-    if let Some(hidden) = name.strip_prefix(WHITEOUT)
-        && !hidden.is_empty()
-    {
+    if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        // `.wh.`, `.wh..` and `.wh...` would hide the directory itself, or one above it.
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(TreeError::Name(shown(&path)).into());
+        }
         return Ok(tree.whiteout(&[directory, hidden].concat())?);
     }
     let xattrs = xattrs

@@ -18,11 +18,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Generous for any image that is really used, and what a small host survives: an image of a
-    /// million files needs about 150 MB of memory while it is converted.
+    /// Generous for any image that is really used, and what a small host survives: measured, an image
+    /// of a million empty files needs 290 MB of memory while it is converted, one of 70,000 files 35 MB.
     fn default() -> Self {
         Self {
-            entries: 2_000_000,
+            entries: 1_000_000,
             metadata: 256 << 20,
             image: 1 << 40,
             unpacked: 256 << 30,

@@ -239,6 +239,12 @@ fn climbing_and_circling_are_refused() {
     assert!(matches!(refused(links), TreeError::Links(_)));
     let below = Tar::new().file("a", b"").file("a/x", b"");
     assert!(matches!(refused(below), TreeError::NotDirectory(_)));
+    for name in ["d/.wh.", "d/.wh..", "d/.wh..."] {
+        assert!(
+            matches!(refused(Tar::new().file(name, b"")), TreeError::Name(_)),
+            "{name}"
+        );
+    }
     let over_root = Tar::new().symlink("./", "x");
     assert!(matches!(refused(over_root), TreeError::Root));
     let name = "n".repeat(256);

@@ -243,7 +243,9 @@ impl Directory {
         while let Some(slash) = name.get(start..).and_then(|rest| rest.find('/')) {
             let parent = name.get(..start + slash).unwrap_or_default();
             match rustix::fs::mkdirat(&self.descriptor, parent, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                Err(Errno::EXIST) => {}
+                // What is renamed into it later must not be lost with it.
+                Ok(()) => self.sync_parent(parent)?,
                 Err(errno) => return Err(self.error("Making", parent)(errno)),
             }
             start += slash + 1;
