@@ -46,13 +46,6 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         "ms",
         &Target::AtMost(35.0),
     );
-    let version = measure::milliseconds(|| {
-        let mut command = Command::new(&hull);
-        command.arg("version");
-        command
-    })?;
-    table.add("hull version, start to end", version, "ms", &Target::None);
-
     let mut command = run(&["--timings"], &["/bin/busybox", "true"]);
     let output = command.stdin(Stdio::null()).output()?;
     measure::check(&command, &output)?;

@@ -15,6 +15,10 @@ $bb mkdir -p /outer /cover /root
 $bb mount -t virtiofs -o ro outer /outer || fail "the outer host's files cannot be mounted"
 $bb mount -t tmpfs -o size=90%,mode=755 cover /cover
 $bb mkdir /cover/upper /cover/work
+# Links such as /lib are followed by every program that starts, and each time the outer host would be asked where they lead.
+for link in /outer/*; do
+    [ -L "$link" ] && $bb ln -s "$($bb readlink "$link")" "/cover/upper/${link#/outer/}"
+done
 $bb mount -t overlay -o lowerdir=/outer,upperdir=/cover/upper,workdir=/cover/work outer /root || fail "no overlay"
 $bb mkdir -p /root/proc /root/sys /root/dev /root/run /root/tmp
 for share in /lab/share*; do
