@@ -66,12 +66,15 @@ impl VmmError {
 
 /// The process's main function. Whatever happens is told in the report; the exit code only says whether there was one.
 pub(crate) fn run() -> ExitCode {
+    serve(io::stdin().as_fd())
+}
+
+/// The life of a VMM process whose launcher is at the other end of this socket.
+fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
     let mut timings = Timings {
         started: now(),
         ..Timings::default()
     };
-    let launcher = io::stdin();
-    let launcher = launcher.as_fd();
     // The launcher waits for the report; taking the machine apart takes KVM longer than all the rest.
     let (machine, end, counts) = match live(launcher, &mut timings) {
         Ok((mut machine, ended)) => {
@@ -176,3 +179,6 @@ fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
         + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What the launcher is told when there is no guest to tell of.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::*;
+use crate::config::VmConfig;
+
+fn sockets() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap()
+}
+
+fn file(bytes: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.into()
+}
+
+/// The report on a start with this KVM and this kernel, and how long it took.
+fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
+    let (ours, theirs) = sockets();
+    let start = Start {
+        config: VmConfig::default(),
+        kvm: File::options()
+            .read(true)
+            .write(true)
+            .open(kvm)
+            .unwrap()
+            .into(),
+        kernel: file(kernel),
+        initramfs: file(b""),
+        channel: sockets().0,
+        disks: vec![DiskFile {
+            file: file(disk),
+            read_only: true,
+        }],
+    };
+    start.send(&ours).unwrap();
+    drop(start);
+    let began = Instant::now();
+    assert_eq!(serve(theirs.as_fd()), ExitCode::SUCCESS);
+    (receive_report(&ours).unwrap(), began.elapsed())
+}
+
+#[test]
+fn without_orders_there_is_nobody_to_tell() {
+    let (ours, theirs) = sockets();
+    drop(ours);
+    assert_eq!(serve(theirs.as_fd()), ExitCode::FAILURE);
+}
+
+#[test]
+fn garbage_is_answered_with_the_reason() {
+    let (ours, theirs) = sockets();
+    rustix::net::send(&ours, &[0xff; 9], rustix::net::SendFlags::empty()).unwrap();
+    assert_eq!(serve(theirs.as_fd()), ExitCode::SUCCESS);
+    let End::Failed { cause } = receive_report(&ours).unwrap().end else {
+        panic!("not a failure")
+    };
+    assert!(
+        cause.starts_with("The VMM got no orders: A message between launcher and VMM is malformed"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn a_host_that_interprets_kernels_says_so_in_time() {
+    let (report, took) = report("/dev/kvm", b"no kernel", &[0; 512]);
+    match report.end {
+        End::Emulation { reason } => {
+            assert!(!probe::has_virtualisation());
+            assert!(reason.contains("interprets kernel code"), "{reason}");
+        }
+        End::Failed { cause } => {
+            assert!(probe::has_virtualisation());
+            assert!(
+                cause.starts_with("The kernel cannot be started: It is not a 64-bit x86 ELF file"),
+                "{cause}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // Twenty milliseconds on an idle machine.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(report.timings.started > 0 && report.timings.received >= report.timings.started);
+    assert_eq!(report.timings.entered, 0);
+}
+
+#[test]
+fn another_device_than_kvm_is_a_failure() {
+    let (report, _) = report("/dev/null", b"no kernel", &[0; 512]);
+    let End::Failed { cause } = report.end else {
+        panic!("{:?}", report.end)
+    };
+    let expected = if probe::has_virtualisation() {
+        "Creating a virtual machine failed"
+    } else {
+        "This host cannot run guests"
+    };
+    assert!(cause.starts_with(expected), "{cause}");
+}
