@@ -59,7 +59,9 @@ pub(crate) fn images() -> Result<()> {
 
 /// Builds the program.
 fn program() -> Result<PathBuf> {
-    let built = progress::step("Building hull", || linked("static", "release", "hull", ""))?;
+    let built = progress::step("Building hull", || {
+        linked("static", "release", "hull", &[], "")
+    })?;
     let hull = workspace::target().join("hull/bin/hull");
     install(&built, &hull)?;
     Ok(hull)
@@ -96,6 +98,7 @@ fn guest_init() -> Result<PathBuf> {
         "guest",
         "guest",
         "guest-init",
+        &["--features", "bare"],
         " -C relocation-model=static",
     )
 }
@@ -103,15 +106,26 @@ fn guest_init() -> Result<PathBuf> {
 /// Builds a program that needs no library at run time: init has none, and hull starts seven times faster.
 ///
 /// A target of its own keeps the flags away from build scripts, and a directory of its own from all other builds.
-fn linked(directory: &str, profile: &str, package: &str, more: &str) -> Result<PathBuf> {
+fn linked(
+    directory: &str,
+    profile: &str,
+    package: &str,
+    options: &[&str],
+    flags: &str,
+) -> Result<PathBuf> {
     let triple = "x86_64-unknown-linux-gnu";
     let directory = workspace::target().join(directory);
     let mut words: Vec<OsString> = vec!["build".into(), "--target".into(), triple.into()];
     words.extend(["--profile", profile, "--package", package, "--target-dir"].map(Into::into));
     words.push(directory.clone().into());
+    words.extend(["--bin", package].map(Into::into));
+    words.extend(options.iter().map(Into::into));
     cargo(
         &words,
-        &[("RUSTFLAGS", &format!("-C target-feature=+crt-static{more}"))],
+        &[(
+            "RUSTFLAGS",
+            &format!("-C target-feature=+crt-static{flags}"),
+        )],
     )?;
     Ok(directory.join(triple).join(profile).join(package))
 }
