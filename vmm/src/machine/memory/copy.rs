@@ -20,6 +20,8 @@ use crate::sys::{self, Piece};
 
 /// Bytes looked at and written at a time.
 const BATCH: usize = 512 * sys::PAGE;
+/// What need not be written.
+const ZEROS: [u8; sys::PAGE] = [0; sys::PAGE];
 
 impl GuestMemory {
     /// The bytes of `file` (as long as memory is) to begin with; what the guest writes stays in this process. The file must
@@ -102,12 +104,14 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
 
 /// Writes all pages of `content` that are not zero; neighbours leave together.
 fn write_pages(file: &File, content: &[u8], mut offset: u64) -> io::Result<()> {
-    let pages: Vec<&[u8]> = content.chunks(sys::PAGE).collect();
-    let zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let empty: Vec<bool> = content
+        .chunks(sys::PAGE)
+        .map(|page| page == ZEROS)
+        .collect();
     let mut rest = content;
-    for run in pages.chunk_by(|one, next| zero(one) == zero(next)) {
+    for run in empty.chunk_by(|one, next| one == next) {
         let (now, later) = rest.split_at(run.len() * sys::PAGE);
-        if !zero(now) {
+        if run.first() == Some(&false) {
             write_at(file, now, offset)?;
         }
         (rest, offset) = (later, offset + now.len() as u64);
