@@ -32,6 +32,8 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         let milliseconds = measure::milliseconds(|| {
             number += 1;
             let mut command = Command::new(runtime);
+            // Otherwise crun reads the time zone's file from the outer host.
+            command.env("TZ", "UTC0");
             command
                 .arg("--root")
                 .arg(place.join(runtime))
