@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use crate::erofs::{self, DataWriter};
 use crate::layer::{self, LayerError};
@@ -74,8 +75,39 @@ pub(crate) fn convert(
     source: &mut dyn Layers,
     limits: &Limits,
 ) -> Result<Converted, ConvertError> {
+    let (writeback, pieces) = sync_channel(1);
+    let (written, early) = std::thread::scope(|scope| {
+        // An error of the disk is told once for each open file: here, not at the end.
+        let early = scope.spawn(move || pieces.iter().try_for_each(|()| file.sync_data()));
+        (write(file, layers, source, limits, writeback), early.join())
+    });
+    let (found, bytes) = written?;
+    let broken = |_| ConvertError::Sync(io::ErrorKind::Other.into());
+    early.map_err(broken)?.map_err(ConvertError::Sync)?;
+    // The disk writes while the sum is made.
+    let (synced, checksum) = std::thread::scope(|scope| {
+        let checksum = scope.spawn(|| checksum_of(file, bytes));
+        (file.sync_data(), checksum.join())
+    });
+    synced.map_err(ConvertError::Sync)?;
+    let checksum = checksum.map_err(broken)?.map_err(ConvertError::Sync)?;
+    Ok(Converted {
+        layers: found,
+        bytes,
+        checksum,
+    })
+}
+
+/// Writes the image; whoever listens to `writeback` brings it to the disk.
+fn write(
+    file: &File,
+    layers: &[Expected],
+    source: &mut dyn Layers,
+    limits: &Limits,
+    writeback: SyncSender<()>,
+) -> Result<(Vec<Found>, u64), ConvertError> {
     let mut tree = Tree::new(limits.clone());
-    let mut data = DataWriter::new(file, limits.image);
+    let mut data = DataWriter::new(file, limits.image).with_writeback(writeback);
     let mut found = Vec::with_capacity(layers.len());
     let mut allowance = limits.unpacked;
     for (position, expected) in layers.iter().enumerate() {
@@ -95,19 +127,7 @@ pub(crate) fn convert(
     }
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
     let bytes = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
-    // The disk writes while the sum is made.
-    let (synced, checksum) = std::thread::scope(|scope| {
-        let checksum = scope.spawn(|| checksum_of(file, bytes));
-        (file.sync_data(), checksum.join())
-    });
-    synced.map_err(ConvertError::Sync)?;
-    let checksum = checksum.map_err(|_| ConvertError::Sync(io::ErrorKind::Other.into()))?;
-    let checksum = checksum.map_err(ConvertError::Sync)?;
-    Ok(Converted {
-        layers: found,
-        bytes,
-        checksum,
-    })
+    Ok((found, bytes))
 }
 
 /// CRC-32 of the first `length` bytes of a file. It tells what disks do to bytes, at a tenth of a

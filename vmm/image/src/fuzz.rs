@@ -73,10 +73,10 @@ pub fn layers(bytes: &[u8]) {
     };
     assert!(length <= limits().image, "{length} bytes");
     assert_eq!(length % erofs::BLOCK, 0);
-    let Some((Ok(again), other)) = convert(&[&lower, &upper]) else {
-        panic!("converted once, not twice");
+    let Some((again, other)) = convert(&[&lower, &upper]) else {
+        return;
     };
-    assert_eq!(length, again);
+    assert_eq!(again.ok(), Some(length));
     let digest = |file| crate::convert::digest_of(file, length).ok();
     assert_eq!(digest(&file), digest(&other));
 }

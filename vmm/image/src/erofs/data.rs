@@ -3,12 +3,15 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::SyncSender;
 
 use super::{BLOCK, BLOCK_BITS, FileData, Place, Run, WriteError};
 use crate::tar::Segment;
 
 /// Bytes gathered before they are written.
 const BUFFER: usize = 1 << 20;
+/// Bytes after which the disk is put to work.
+const WRITEBACK: u64 = 32 << 20;
 /// Most chunks of a sparse file: beyond that its chunks get larger. 1 MiB of map.
 const MAX_CHUNKS: u64 = 1 << 18;
 /// Largest file with holes, in bytes: what an image could hold.
@@ -22,6 +25,8 @@ pub(crate) struct DataWriter<'a> {
     start: u64,
     limit: u64,
     current: Option<Current>,
+    /// Whom to tell that there is much to bring to the disk, and how much it was at the last time.
+    writeback: Option<(SyncSender<()>, u64)>,
 }
 
 /// The file under way.
@@ -55,6 +60,15 @@ impl<'a> DataWriter<'a> {
             start: BLOCK,
             limit,
             current: None,
+            writeback: None,
+        }
+    }
+
+    /// Tells `writeback` each time a good piece more has been written: the disk can work meanwhile.
+    pub(crate) fn with_writeback(self, writeback: SyncSender<()>) -> Self {
+        Self {
+            writeback: Some((writeback, 0)),
+            ..self
         }
     }
 
@@ -242,7 +256,14 @@ impl<'a> DataWriter<'a> {
         self.check()
     }
 
-    fn check(&self) -> Result<(), WriteError> {
+    fn check(&mut self) -> Result<(), WriteError> {
+        if let Some((writeback, last)) = &mut self.writeback
+            && self.start.saturating_sub(*last) >= WRITEBACK
+        {
+            *last = self.start;
+            // When it is still at the last piece it will find this one too.
+            let _ = writeback.try_send(());
+        }
         match self.position() > self.limit {
             true => Err(WriteError::TooLarge(self.limit)),
             false => Ok(()),

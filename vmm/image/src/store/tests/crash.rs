@@ -89,6 +89,68 @@ fn killed_at_any_moment() {
     assert_eq!(left, Vec::<String>::new());
 }
 
+/// The other half of the next test: loads and removes without end.
+#[test]
+#[ignore = "is run by killed_while_loading_and_removing, which gives it its work"]
+fn loads_and_removes_in_a_process_of_its_own() {
+    let root = std::env::var_os(ROOT).expect("run by another test only");
+    let archive = std::env::var_os(ARCHIVE).unwrap();
+    let store = Store::open(root.as_ref()).unwrap();
+    loop {
+        store.load(&source(archive.as_ref())).unwrap();
+        store.remove("x:1", false).unwrap();
+    }
+}
+
+#[test]
+fn killed_while_loading_and_removing() {
+    let work = tempfile::tempdir().unwrap();
+    let archive = work.path().join("archive.tar");
+    let file = |tar: Tar, number: usize| tar.file(&format!("f{number}"), &vec![7; 100 << number]);
+    let layers = [
+        (0..10).fold(Tar::new(), file).end(),
+        Tar::new().file("f1", b"x").end(),
+    ];
+    std::fs::write(&archive, docker_archive(&layers, "x:1")).unwrap();
+    let root = work.path().join("store");
+    let store = Store::open(&root).unwrap();
+    let mut states = std::collections::BTreeSet::new();
+    for round in 0..40_u64 {
+        let name = "store::tests::crash::loads_and_removes_in_a_process_of_its_own";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", name, "--ignored"])
+            .env(ROOT, &root)
+            .env(ARCHIVE, &archive);
+        let mut child = child
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30 + round * 37 % 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whatever it was at, nothing is half there.
+        assert_eq!(store.check(false).unwrap(), []);
+        let left = contents(&root);
+        for listed in store.list().unwrap() {
+            store.open_root(&listed.image).unwrap();
+            store.config(&listed.image.id).unwrap();
+        }
+        states.insert(
+            left.iter()
+                .map(|name| name.split('/').next().unwrap().to_owned())
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert!(
+        states.len() > 1,
+        "every kill hit the same moment: {states:?}"
+    );
+    store.prune(true).unwrap();
+    assert_eq!(contents(&root), Vec::<String>::new());
+}
+
 #[test]
 fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     let work = tempfile::tempdir().unwrap();
