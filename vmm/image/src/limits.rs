@@ -7,6 +7,8 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of names, link targets, extended attributes and sparse maps kept in memory.
     pub metadata: u64,
+    /// Steps of following paths and looking through directories: what bounds the time.
+    pub steps: u64,
     /// Bytes of the finished image, holes included.
     pub image: u64,
     /// Bytes of all layers unpacked.
@@ -24,6 +26,7 @@ impl Default for Limits {
         Self {
             entries: 1_000_000,
             metadata: 256 << 20,
+            steps: 200_000_000,
             image: 1 << 40,
             unpacked: 256 << 30,
             expansion: 200,

@@ -95,6 +95,8 @@ pub(crate) struct Tree {
     layer: u16,
     names: usize,
     metadata: u64,
+    /// Names looked up and looked at so far.
+    steps: u64,
     limits: Limits,
 }
 
@@ -119,6 +121,7 @@ impl Tree {
             layer: 0,
             names: 0,
             metadata: 0,
+            steps: 0,
             limits,
         }
     }
@@ -266,6 +269,16 @@ impl Tree {
         let before = xattr_bytes(&std::mem::replace(&mut inode.attributes, attributes));
         self.metadata = self.metadata.saturating_sub(before);
         self.account(bytes)
+    }
+
+    /// One step of a search. Honest layers need some for each of their entries; links that lead through
+    /// long paths and whiteouts in crowded directories could ask for any number.
+    fn work(&mut self) -> Result<(), TreeError> {
+        self.steps += 1;
+        match self.steps > self.limits.steps {
+            true => Err(TreeError::TooLong(self.limits.steps)),
+            false => Ok(()),
+        }
     }
 
     fn account(&mut self, bytes: u64) -> Result<(), TreeError> {

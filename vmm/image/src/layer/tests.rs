@@ -343,6 +343,41 @@ fn numbers_and_sizes_are_bounded() {
 }
 
 #[test]
+fn time_is_bounded() {
+    // Forty links, each through a path of a thousand detours, for every entry.
+    let mut tar = Tar::new().directory("d");
+    let detour = "d/../".repeat(800);
+    for number in 0..39 {
+        let target = format!("{detour}l{}", number + 1);
+        let name = format!("l{number}");
+        tar = tar.long(b'K', target.as_bytes()).symlink(&name, "");
+    }
+    tar = tar.symlink("l39", "d");
+    let once = tar.clone().file("l0/f", b"");
+    assert_eq!(listing(&[once]).unwrap()[&b"d/f"[..]].links, 1);
+    let often = (0..50).fold(tar, |tar, number| tar.file(&format!("l0/f{number}"), b""));
+    let limits = Limits {
+        steps: 1_000_000,
+        ..Limits::default()
+    };
+    let result = image_with(&[often.end()], &limits);
+    assert!(matches!(
+        result,
+        Err(LayerError::Tree(TreeError::TooLong(1_000_000)))
+    ));
+    // A crowded directory, hidden over and over.
+    let crowd = (0..1000).fold(Tar::new(), |tar, number| {
+        tar.file(&format!("d/{number}"), b"")
+    });
+    let marks = (0..2000).fold(crowd, |tar, _| tar.file("d/.wh..wh..opq", b""));
+    let result = image_with(&[marks.end()], &limits);
+    assert!(matches!(
+        result,
+        Err(LayerError::Tree(TreeError::TooLong(_)))
+    ));
+}
+
+#[test]
 fn large_directories_and_attributes() {
     let mut tar = Tar::new();
     for number in 0..100_000 {

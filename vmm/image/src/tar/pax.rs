@@ -2,6 +2,9 @@
 
 use super::{MAX_PATH, MAX_XATTR, TarError, Time, sparse};
 
+/// Most extended attributes of one file; ext4 has room for far fewer.
+const MAX_XATTRS: usize = 1000;
+
 /// What the records before an entry say of it.
 #[derive(Default)]
 pub(super) struct Records {
@@ -51,6 +54,9 @@ impl Records {
 
     fn xattr(&mut self, name: &[u8], value: &[u8], at: u64) -> Result<(), TarError> {
         if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > MAX_XATTR {
+            return Err(TarError::Pax(at));
+        }
+        if self.xattrs.len() >= MAX_XATTRS {
             return Err(TarError::Pax(at));
         }
         match self.xattrs.iter_mut().find(|(there, _)| there == name) {

@@ -303,6 +303,12 @@ fn bad_headers_are_refused() {
         let tar = Tar::new().entry(header, bytes).file("f", b"").end();
         assert!(matches!(read(&tar), Err(TarError::Pax(0))), "{bytes:?}");
     }
+    let names: Vec<_> = (0..1001)
+        .map(|n| format!("SCHILY.xattr.user.{n}").into_bytes())
+        .collect();
+    let many: Vec<_> = names.iter().map(|name| (&name[..], &b"x"[..])).collect();
+    let many = Tar::new().pax(&many).file("f", b"").end();
+    assert!(matches!(read(&many), Err(TarError::Pax(0))));
     let nul = Tar::new().pax(&[(b"path", b"a\0b")]).file("f", b"").end();
     assert!(matches!(read(&nul), Err(TarError::Pax(0))));
     let number = Tar::new()

@@ -45,4 +45,7 @@ pub enum TreeError {
     /// [`Limits::metadata`](crate::Limits::metadata).
     #[error("The image's names, links and attributes need more than {0} bytes")]
     TooMuch(u64),
+    /// [`Limits::steps`](crate::Limits::steps).
+    #[error("The image's paths and whiteouts need more than {0} steps to follow")]
+    TooLong(u64),
 }

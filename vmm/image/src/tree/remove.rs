@@ -7,7 +7,7 @@ impl Tree {
     pub(crate) fn whiteout(&mut self, path: &[u8]) -> Result<(), TreeError> {
         let (directory, name) = resolve::split(path)?.ok_or(TreeError::Root)?;
         if let Some(parent) = self.find_directory(directory)? {
-            self.hide(parent, name);
+            self.hide(parent, name)?;
         }
         Ok(())
     }
@@ -16,7 +16,7 @@ impl Tree {
     pub(crate) fn opaque(&mut self, path: &[u8]) -> Result<(), TreeError> {
         if let Some(directory) = self.find_directory(path)? {
             for name in self.names_of(directory) {
-                self.hide(directory, &name);
+                self.hide(directory, &name)?;
             }
         }
         Ok(())
@@ -29,9 +29,10 @@ impl Tree {
     }
 
     /// Removes `name` where it is of a lower layer; below a directory of this layer, looks further.
-    fn hide(&mut self, parent: InodeId, name: &[u8]) {
+    fn hide(&mut self, parent: InodeId, name: &[u8]) -> Result<(), TreeError> {
         let mut pending = vec![(parent, Box::<[u8]>::from(name))];
         while let Some((parent, name)) = pending.pop() {
+            self.work()?;
             match self.child(parent, &name) {
                 Some(child) if child.layer < self.layer => self.remove(parent, &name),
                 Some(child) => {
@@ -41,6 +42,7 @@ impl Tree {
                 None => {}
             }
         }
+        Ok(())
     }
 
     /// Removes a name and everything below it.

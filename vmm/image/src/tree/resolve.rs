@@ -70,6 +70,7 @@ impl Tree {
         let mut rest: &[u8] = path;
         let mut owned: Vec<u8>;
         loop {
+            self.work()?;
             let (component, next) = match rest.iter().position(|byte| *byte == b'/') {
                 Some(end) => (rest.get(..end), rest.get(end + 1..)),
                 None => (Some(rest), None),
