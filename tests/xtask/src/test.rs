@@ -106,10 +106,11 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     })
 }
 
-/// Runs the end-to-end tests that match `$1` with the program `$2`: two at a time, and then alone those that look at
-/// everything that runs on the machine.
-const SUITE: &str =
-    "\"$2\" --test-threads=2 --skip alone_ $1 && exec \"$2\" --test-threads=1 alone_";
+/// Runs the end-to-end tests of the program `$2`: two at a time, and then alone those that look at everything that runs on
+/// the machine. With a text `$1`, those that match it, one by one.
+const SUITE: &str = "
+    [ -z \"$1\" ] || exec \"$2\" --test-threads=1 \"$1\"
+    \"$2\" --test-threads=2 --skip alone_ && exec \"$2\" --test-threads=1 alone_";
 
 fn suite_command(suite: &Path, filter: Option<&str>) -> Command {
     let mut command = Command::new("sh");
