@@ -19,7 +19,8 @@ fn kvm_without_virtualisation_is_found_out_in_time() {
     let answer = probe(kvm());
     let took = start.elapsed();
     if has_virtualisation() {
-        answer.unwrap();
+        // An emulated processor that is busy may be as slow as an interpreter; hull asks no probe there.
+        assert!(matches!(answer, Ok(()) | Err(Unfit::Slow(_))), "{answer:?}");
     } else {
         let error = answer.unwrap_err();
         assert!(

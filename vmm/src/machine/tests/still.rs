@@ -141,7 +141,7 @@ fn clones_share_nothing_they_write() {
 #[test]
 fn no_access_is_lost_however_often_a_guest_is_paused() {
     // Prints the alphabet many times, then ends the line: every byte is an exit that a pause may hit.
-    const ROUNDS: u8 = 200;
+    const ROUNDS: u8 = 40;
     let machine = guest(&[
         &[0x66, 0xba, 0xf8, 0x03],             // mov dx, 0x3f8
         &[0xb3, ROUNDS],                       // mov bl, ROUNDS
