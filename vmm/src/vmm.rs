@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
@@ -66,6 +68,10 @@ impl VmmError {
 
 /// The process's main function. Whatever happens is told in the report; the exit code only says whether there was one.
 pub(crate) fn run() -> ExitCode {
+    // Nothing of a guest gets into a core file or under another process's eyes, and no program it might start gains anything.
+    // Neither call can fail with these arguments.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = set_no_new_privs(true);
     serve(io::stdin().as_fd())
 }
 

@@ -3,7 +3,11 @@
 //! Keeps one line, bounded, and the panic message if there was one. With a log it also passes on whole lines, escaped.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
+
+use self::log::Log;
+
+mod log;
 
 /// First of the eight ports.
 pub(crate) const FIRST: u16 = 0x3f8;
@@ -29,14 +33,14 @@ pub(crate) struct Uart {
     control: u8,
     line: Vec<u8>,
     panic: Option<String>,
-    log: Option<io::Stderr>,
+    log: Option<Log<io::Stderr>>,
 }
 
 impl Uart {
     /// A port that passes its lines on to standard error, or to nobody.
     pub(crate) fn new(log: bool) -> Self {
         Self {
-            log: log.then(io::stderr),
+            log: log.then(|| Log::new(io::stderr())),
             ..Self::default()
         }
     }
@@ -78,8 +82,7 @@ impl Uart {
         let line = printable(&self.line);
         self.line.clear();
         if let Some(log) = &mut self.log {
-            // A reader that is gone or stalled must not keep the guest from ending: one attempt.
-            let _ = log.write(format!("{line}\n").as_bytes());
+            log.put(&line);
         }
         if let (None, Some((_, message))) = (&self.panic, line.split_once(PANIC)) {
             let mut message = message.to_owned();
