@@ -3,6 +3,9 @@
 
 #![expect(unsafe_code, reason = "system interfaces that have no safe wrapper")]
 
+pub mod heap;
+pub mod memory;
+
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::arch::asm;

@@ -39,7 +39,8 @@ pub struct Attach {
     pub stream: Stream,
 }
 
-/// A stream of a process.
+/// A stream of a process. A host that ends its sending direction of an output stream has closed it: the process's next
+/// write fails. Of a terminal it may end its sending direction alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stream {
     /// Host to guest. Only attached when [`Process::stdin`] is set.
