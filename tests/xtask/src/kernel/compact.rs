@@ -54,6 +54,12 @@ pub(super) fn compact(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
         offset += padding;
         file.extend(piece.kind.to_le_bytes());
         file.extend(piece.flags.to_le_bytes());
+        // Readers of notes step through them by this; all of these have borders of 4 bytes.
+        let align = if piece.kind == PT_NOTE {
+            4
+        } else {
+            PAGE as u64
+        };
         let words = [
             offset as u64,
             piece.virtual_address,
@@ -63,7 +69,7 @@ pub(super) fn compact(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
         file.extend(
             words
                 .into_iter()
-                .chain([piece.memory_size, PAGE as u64])
+                .chain([piece.memory_size, align])
                 .flat_map(u64::to_le_bytes),
         );
         body.extend_from_slice(piece.data);

@@ -102,6 +102,10 @@ fn keeps_the_note_and_drops_the_sections() {
     let after = compact(&elf(&data)).unwrap();
     let note = segments(&after).unwrap().pop().unwrap();
     assert_eq!((note.kind, note.data), (4, &data[16..48]));
+    assert_eq!(
+        u64_at(&after, FILE_HEADER + PROGRAM_HEADER + 48).unwrap(),
+        4
+    );
     assert_eq!(after[58..64], [0; 6]);
     assert!(after.len() <= 2 * PAGE + data.len() + 32, "{}", after.len());
 }
