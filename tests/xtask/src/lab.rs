@@ -2,6 +2,7 @@
 //! hull: any command will do.
 
 mod inside;
+mod kvm;
 mod machine;
 mod parcel;
 mod stdio;

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, eventfd, poll};
 use rustix::process::{WaitOptions, WaitStatus};
 use rustix::pty::OpenptFlags;
 
+use super::kvm;
 use super::parcel::Parcel;
 use super::stdio::{CONTROL, STDERR, STDIN, STDOUT};
 use crate::sys;
@@ -44,6 +45,9 @@ fn serve(mut control: &File) -> Result<String> {
             parcel.directory.display()
         )
     })?;
+    // One processor does not run what it is changing.
+    let several = thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
+    let _kept = several.then(kvm::keep_in_use).transpose()?;
     let (program, arguments) = parcel
         .command
         .split_first()
