@@ -16,7 +16,7 @@ use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
-use crate::machine::{Built, Happening, Machine, MachineError, Running};
+use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running};
 use crate::sys;
 
 mod start;
@@ -108,36 +108,13 @@ fn live(
     launcher: BorrowedFd<'_>,
     timings: &mut Timings,
 ) -> Result<(Machine<Running>, u64), VmmError> {
-    let Start {
-        config,
-        kvm,
-        kernel,
-        initramfs,
-        channel,
-        disks,
-    } = Start::receive(launcher)?;
+    let start = Start::receive(launcher)?;
     timings.received = now();
     if !probe::has_virtualisation() {
         // Rare, and worth some milliseconds: in an emulator a kernel takes minutes to fail, or never does.
-        let kvm = kvm.try_clone().map_err(VmmError::Memory)?;
-        probe::probe(kvm)?;
+        probe::probe(start.kvm.try_clone().map_err(VmmError::Memory)?)?;
     }
-    let memory = GuestMemory::new(config.memory).map_err(VmmError::Memory)?;
-    let mut machine = Machine::new(kvm, config.clone(), memory)?;
-    timings.memory = now();
-    for (number, disk) in disks.into_iter().enumerate() {
-        machine.plug(block(number, disk)?)?;
-    }
-    machine.plug(Entropy::new())?;
-    machine.plug(Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?)?;
-    let console = if config.kernel_log {
-        Some(console(&mut machine)?)
-    } else {
-        None
-    };
-    timings.built = now();
-    let machine = machine.boot(kernel, initramfs)?;
-    timings.loaded = now();
+    let (machine, console) = build(start, timings)?;
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
     let mut machine = machine.run(Some(launcher), console)?;
@@ -145,6 +122,31 @@ fn live(
         // The launcher says nothing after its first message: its socket was closed.
         Happening::Ended | Happening::Control => Ok((machine, now())),
     }
+}
+
+/// The machine with all its devices, in front of its kernel; and what its console prints, if it has one.
+fn build(
+    start: Start,
+    timings: &mut Timings,
+) -> Result<(Machine<Paused>, Option<OwnedFd>), VmmError> {
+    let memory = GuestMemory::new(start.config.memory).map_err(VmmError::Memory)?;
+    let log = start.config.kernel_log;
+    let mut machine = Machine::new(start.kvm, start.config, memory)?;
+    timings.memory = now();
+    for (number, disk) in start.disks.into_iter().enumerate() {
+        machine.plug(block(number, disk)?)?;
+    }
+    machine.plug(Entropy::new())?;
+    machine.plug(Vsock::new(GUEST_CID, start.channel).map_err(VmmError::Vsock)?)?;
+    let console = if log {
+        Some(console(&mut machine)?)
+    } else {
+        None
+    };
+    timings.built = now();
+    let machine = machine.boot(start.kernel, start.initramfs)?;
+    timings.loaded = now();
+    Ok((machine, console))
 }
 
 fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {

@@ -78,10 +78,10 @@ pub(crate) struct Timings {
     pub(crate) received: u64,
     /// Guest memory exists and KVM knows it.
     pub(crate) memory: u64,
-    /// Kernel, initramfs and boot tables are in guest memory.
-    pub(crate) loaded: u64,
-    /// Interrupt controller, devices and vCPUs exist.
+    /// Interrupt controller and devices exist.
     pub(crate) built: u64,
+    /// Kernel, initramfs and boot tables are in guest memory, and the vCPUs exist.
+    pub(crate) loaded: u64,
     /// The first vCPU is about to enter the guest.
     pub(crate) entered: u64,
     /// The guest no longer runs.
