@@ -18,8 +18,18 @@ fn phases_add_up_and_counts_are_within_bounds() {
         .command(["/bin/busybox", "true"])
         .finish();
     outcome.exits(0);
-    let phases = ["image", "VMM start", "kernel", "init", "workload", "exit"]
-        .map(|phase| row(&outcome, phase));
+    let phases = [
+        "image",
+        "VMM start",
+        "memory",
+        "load",
+        "machine",
+        "kernel",
+        "init",
+        "workload",
+        "exit",
+    ]
+    .map(|phase| row(&outcome, phase));
     let (sum, total) = (phases.iter().sum::<f64>(), row(&outcome, "total"));
     assert!(
         phases.iter().all(|phase| *phase >= 0.0) && (sum - total).abs() < total / 10.0,
