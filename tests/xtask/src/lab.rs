@@ -90,6 +90,14 @@ impl Args {
         }
     }
 
+    /// With so many processors.
+    pub(crate) fn cpus(self, count: u32) -> Self {
+        Self {
+            cpus: Some(count),
+            ..self
+        }
+    }
+
     /// For so many seconds at most.
     pub(crate) fn timeout(self, seconds: u64) -> Self {
         Self {
