@@ -64,7 +64,10 @@ impl Guest {
     }
 
     fn start_in(image: Option<&Path>, container: &Container, process: &Process) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "These tests make namespaces: run them as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "These tests make namespaces: run them as root"
+        );
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("host")).unwrap();
         std::fs::create_dir(directory.path().join("root")).unwrap();
