@@ -68,7 +68,7 @@ pub(crate) enum MachineError {
     #[error("The state of the {0} device does not pass")]
     Device(String, #[source] virtio::StateError),
     /// A processor would not stop.
-    #[error("A processor did not leave the guest within a second")]
+    #[error("A processor did not leave the guest within ten seconds")]
     Stuck,
 }
 

@@ -20,6 +20,8 @@ const STACK: usize = 256 << 10;
 /// A signal that is sent while a thread is between two system calls does nothing: it is repeated so often.
 const PATIENCE: Duration = Duration::from_millis(10);
 const ATTEMPTS: u32 = 100;
+/// A pause that gave up would lose the guest; it has more time than an end.
+const ATTEMPTS_TO_PAUSE: u32 = 1000;
 
 /// The guest runs.
 pub(crate) struct Running {
@@ -73,7 +75,7 @@ impl Running {
 
     /// All processors out of the guest and back in one hand.
     pub(super) fn pause(self, ending: &Ending) -> Result<Paused, MachineError> {
-        if !self.stop(ending) {
+        if !self.stop(ending, ATTEMPTS_TO_PAUSE) {
             return Err(MachineError::Stuck);
         }
         let mut vcpus: Vec<Vcpu> = self
@@ -92,7 +94,7 @@ impl Running {
     /// All processors out of the guest for good; what happened on them. Those that are stuck are left behind: the process
     /// is about to end. Nobody waits for the threads themselves to be gone.
     pub(super) fn finish(&self, ending: &Ending) -> Counts {
-        self.stop(ending);
+        self.stop(ending, ATTEMPTS);
         Counts {
             kicks: self.reactor.kicks,
             ..ending.counts()
@@ -100,11 +102,11 @@ impl Running {
     }
 
     /// Makes every thread leave its loop.
-    fn stop(&self, ending: &Ending) -> bool {
+    fn stop(&self, ending: &Ending, attempts: u32) -> bool {
         if ending.all_left(Duration::ZERO) {
             return true;
         }
-        for _ in 0..ATTEMPTS {
+        for _ in 0..attempts {
             for runner in &self.threads {
                 runner.switch.set(true);
                 sys::kick(&runner.thread);

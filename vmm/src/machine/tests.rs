@@ -129,9 +129,9 @@ fn ends_when_hung_up(code: &[&[u8]], cpus: u64) {
     let start = Instant::now();
     assert_eq!(machine.serve().unwrap(), Happening::Control);
     let (end, counts) = machine.finish();
-    // Microseconds on an idle machine.
+    // Microseconds on an idle machine; emulated hosts that share theirs take longer.
     assert!(
-        start.elapsed() < Duration::from_millis(500),
+        start.elapsed() < Duration::from_secs(5),
         "{:?}",
         start.elapsed()
     );

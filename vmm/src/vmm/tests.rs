@@ -89,8 +89,8 @@ fn a_host_that_interprets_kernels_says_so_in_time() {
         }
         other => panic!("{other:?}"),
     }
-    // Twenty milliseconds on an idle machine.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    // Twenty milliseconds on an idle machine; emulated hosts that share theirs take longer.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(report.timings.started > 0 && report.timings.received >= report.timings.started);
     assert_eq!(report.timings.entered, 0);
 }

@@ -32,8 +32,8 @@ fn kvm_without_virtualisation_is_found_out_in_time() {
             "{error}"
         );
     }
-    // Twenty milliseconds on an idle machine.
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    // Twenty milliseconds on an idle machine; emulated hosts that share theirs take longer.
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
