@@ -287,7 +287,7 @@ impl Drop for Guest {
 /// The next connection; a guest init that does not dial in fails the test.
 fn accept(listener: &UnixListener) -> UnixStream {
     let timeout = rustix::event::Timespec {
-        tv_sec: 30,
+        tv_sec: 120,
         tv_nsec: 0,
     };
     let mut wanted = [PollFd::new(listener, PollFlags::IN)];
@@ -298,7 +298,7 @@ fn accept(listener: &UnixListener) -> UnixStream {
     );
     let (stream, _) = listener.accept().unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
+        .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     stream
 }
