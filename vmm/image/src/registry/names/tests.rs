@@ -33,7 +33,7 @@ fn a_name_service_that_hangs_is_given_up() {
     let started = Instant::now();
     let error = ask(slow.to_str().unwrap(), "x", Duration::from_millis(200)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
