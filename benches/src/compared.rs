@@ -55,10 +55,12 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         with_readable_note(std::fs::read(place.join("lib/hull/vmlinux"))?)?,
     )?;
     let milliseconds = measure::milliseconds(|| {
-        let mut command = Command::new("qemu-system-x86_64");
+        // A boot that never ends is an error after some time, not a wait without end.
+        let mut command = Command::new("timeout");
+        command.args(["2", "qemu-system-x86_64"]);
         command.args([
             "-M",
-            "microvm,accel=kvm,x-option-roms=off,rtc=off,pit=off,pic=off",
+            "microvm,accel=kvm,acpi=off,pit=off,pic=on,rtc=off,isa-serial=off,auto-kernel-cmdline=off",
             "-cpu",
             "host",
         ]);
@@ -75,13 +77,13 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         command.arg("-initrd").arg(place.join("reboot.cpio"));
         command.args(["-append", "quiet loglevel=1 reboot=t panic=-1"]);
         command
-    })?;
-    table.add(
-        "QEMU microvm, the same kernel to an init that reboots",
-        milliseconds,
-        "ms",
-        &Target::None,
-    );
+    });
+    let what = "QEMU microvm, the same kernel to an init that reboots";
+    match milliseconds {
+        Ok(milliseconds) => table.add(what, milliseconds, "ms", &Target::None),
+        // A kernel that is made for hull's machine need not boot in another: that is no failure of hull's.
+        Err(error) => println!("{what}: not measured, {error:#}"),
+    }
     Ok(())
 }
 

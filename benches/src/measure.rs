@@ -1,5 +1,6 @@
 //! Times programs from before their start to after their end. Knows none of them.
 
+use std::io::{Read, Seek};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
@@ -11,17 +12,36 @@ const WARM_UPS: usize = 2;
 const RUNS: usize = 7;
 
 /// The shortest time of a program that must succeed, in milliseconds.
+///
+/// What it says goes to a file: the end of a pipe would only be seen when all who hold it are gone, which for a virtual machine
+/// is later than the end of the program that was started.
 pub(crate) fn milliseconds(mut command: impl FnMut() -> Command) -> Result<f64> {
     let mut shortest = f64::INFINITY;
     for run in 0..WARM_UPS + RUNS {
         let mut command = command();
-        command.stdin(Stdio::null());
+        let mut said = tempfile::tempfile()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said.try_clone()?);
         let start = Instant::now();
-        let output = command
-            .output()
+        let status = command
+            .status()
             .with_context(|| format!("{command:?} does not start"))?;
         let took = start.elapsed().as_secs_f64() * 1000.0;
-        check(&command, &output)?;
+        if !status.success() {
+            let mut stderr = Vec::new();
+            said.rewind()?;
+            said.read_to_end(&mut stderr)?;
+            check(
+                &command,
+                &Output {
+                    status,
+                    stdout: Vec::new(),
+                    stderr,
+                },
+            )?;
+        }
         if run >= WARM_UPS {
             shortest = shortest.min(took);
         }
