@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::reference::Source;
-use crate::testing::archive::{Packing, Tar, config, docker_archive, oci_layout, pack};
+use crate::testing::archive::{Packing, Tar, config, docker_archive, oci_layout};
 use crate::testing::erofs::list;
 
 fn layer(text: &str) -> Vec<u8> {
@@ -367,47 +367,4 @@ fn a_removed_image_says_so() {
         Err(StoreError::Unknown(_))
     ));
     assert_eq!(fixture.store.find(&other).unwrap(), None);
-}
-
-#[test]
-fn names_stand_for_images() {
-    let fixture = Fixture::new();
-    let source = fixture.archive(&docker_archive(&[layer("x")], "x:1"));
-    let image = fixture.store.get(&source).unwrap();
-    let name: crate::reference::Reference = "alpine".parse().unwrap();
-    assert_eq!(fixture.store.named(&name).unwrap(), None);
-    let manifest = Digest::of(b"manifest");
-    fixture
-        .store
-        .tag(&name, &image.id, Some(&manifest))
-        .unwrap();
-    assert_eq!(fixture.store.named(&name).unwrap(), Some(image.clone()));
-    assert_eq!(
-        fixture.store.get(&Source::Registry(name.clone())).unwrap(),
-        image
-    );
-    let names = fixture.store.names().unwrap();
-    assert_eq!(names.len(), 1);
-    assert_eq!(names[0].name, "docker.io/library/alpine:latest");
-    assert_eq!(names[0].manifest, Some(manifest));
-    let unknown = fixture.store.tag(&name, &manifest, None);
-    assert!(matches!(unknown, Err(StoreError::Unknown(_))));
-    assert!(fixture.store.untag(&name).unwrap());
-    assert!(!fixture.store.untag(&name).unwrap());
-}
-
-#[test]
-fn blobs_are_whole_or_absent() {
-    let fixture = Fixture::new();
-    let bytes = pack(b"blob", Packing::Gzip);
-    let digest = Digest::of(&bytes);
-    let writer = fixture.store.blob_writer(&digest).unwrap().unwrap();
-    std::os::unix::fs::FileExt::write_all_at(writer.file(), &bytes[4..], 4).unwrap();
-    assert!(!fixture.store.has_blob(&digest).unwrap());
-    drop(writer);
-    assert_eq!(contents(&fixture.root()), Vec::<String>::new());
-    assert_eq!(fixture.store.put_blob(&bytes).unwrap(), digest);
-    assert!(fixture.store.blob_writer(&digest).unwrap().is_none());
-    assert_eq!(fixture.store.read_blob(&digest).unwrap(), Some(bytes));
-    assert!(fixture.store.first_time("x") && !fixture.store.first_time("x"));
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::{contents, source};
-use crate::Store;
-use crate::testing::archive::{Tar, docker_archive};
+use super::{Fixture, contents, source};
+use crate::testing::archive::{Packing, Tar, docker_archive, pack};
 use crate::testing::erofs::list;
+use crate::{Digest, Store};
 
 const ROOT: &str = "HULL_TEST_CONVERT_ROOT";
 const ARCHIVE: &str = "HULL_TEST_CONVERT_ARCHIVE";
@@ -156,10 +156,7 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     let work = tempfile::tempdir().unwrap();
     let root = work.path().join("store");
     let store = Store::open(&root).unwrap();
-    let living = store
-        .blob_writer(&crate::Digest::of(b"x"))
-        .unwrap()
-        .unwrap();
+    let living = store.blob_writer(&Digest::of(b"x")).unwrap().unwrap();
     std::fs::write(root.join("tmp/99999.0"), b"left by a dead process").unwrap();
     std::fs::write(root.join("tmp/roots.abc-1.erofs"), b"another").unwrap();
     let archive = work.path().join("archive.tar");
@@ -241,4 +238,20 @@ fn a_full_disk_leaves_the_store_as_it_was() {
     }
     drop(store);
     mount(&["umount"]);
+}
+
+#[test]
+fn blobs_are_whole_or_absent() {
+    let fixture = Fixture::new();
+    let bytes = pack(b"blob", Packing::Gzip);
+    let digest = Digest::of(&bytes);
+    let writer = fixture.store.blob_writer(&digest).unwrap().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(writer.file(), &bytes[4..], 4).unwrap();
+    assert!(!fixture.store.has_blob(&digest).unwrap());
+    drop(writer);
+    assert_eq!(contents(&fixture.root()), Vec::<String>::new());
+    assert_eq!(fixture.store.put_blob(&bytes).unwrap(), digest);
+    assert!(fixture.store.blob_writer(&digest).unwrap().is_none());
+    assert_eq!(fixture.store.read_blob(&digest).unwrap(), Some(bytes));
+    assert!(fixture.store.first_time("x") && !fixture.store.first_time("x"));
 }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::{Fixture, contents, layer};
 use crate::reference::{Reference, Source};
-use crate::store::{Format, ProblemKind, RemoveError, SaveError, Store};
-use crate::testing::archive::{Packing, docker_archive, oci_layout};
+use crate::store::{Format, ProblemKind, RemoveError, SaveError, Store, StoreError};
+use crate::testing::archive::{Packing, docker_archive, oci_layout, pack};
 use crate::testing::erofs::list;
 use crate::{Digest, Image};
 
@@ -96,7 +96,7 @@ fn docker_archives_in_and_out() {
     let bytes = std::fs::read(&again[0].image.path).unwrap();
     assert_eq!(list(&bytes)[&b"etc/name"[..]].data, b"y");
     // Packed archives load as well.
-    let packed = crate::testing::archive::pack(&saved, Packing::Gzip);
+    let packed = pack(&saved, Packing::Gzip);
     let third = Fixture::new();
     assert_eq!(
         third.store.load(&third.archive(&packed)).unwrap()[0]
@@ -208,7 +208,7 @@ fn what_was_not_kept_is_not_saved() {
 fn imported_trees_run_and_save() {
     let fixture = Fixture::new();
     let config = |diff_id: &Digest| crate::directory::config(diff_id).into_bytes();
-    let packed = crate::testing::archive::pack(&layer("imported"), Packing::Zstd);
+    let packed = pack(&layer("imported"), Packing::Zstd);
     let image = fixture
         .store
         .import("tree.tar.zst", &mut &packed[..], config)
@@ -361,4 +361,31 @@ fn damage_is_found_and_removed() {
         assert_eq!(contents(&fixture.root()), healthy, "{file}");
     }
     assert_eq!(kinds, 2, "a root and what is written down of it");
+}
+
+#[test]
+fn names_stand_for_images() {
+    let fixture = Fixture::new();
+    let source = fixture.archive(&docker_archive(&[layer("x")], "x:1"));
+    let image = fixture.store.get(&source).unwrap();
+    let name: Reference = "alpine".parse().unwrap();
+    assert_eq!(fixture.store.named(&name).unwrap(), None);
+    let manifest = Digest::of(b"manifest");
+    fixture
+        .store
+        .tag(&name, &image.id, Some(&manifest))
+        .unwrap();
+    assert_eq!(fixture.store.named(&name).unwrap(), Some(image.clone()));
+    assert_eq!(
+        fixture.store.get(&Source::Registry(name.clone())).unwrap(),
+        image
+    );
+    let names = fixture.store.names().unwrap();
+    assert_eq!(names.len(), 1);
+    assert_eq!(names[0].name, "docker.io/library/alpine:latest");
+    assert_eq!(names[0].manifest, Some(manifest));
+    let unknown = fixture.store.tag(&name, &manifest, None);
+    assert!(matches!(unknown, Err(StoreError::Unknown(_))));
+    assert!(fixture.store.untag(&name).unwrap());
+    assert!(!fixture.store.untag(&name).unwrap());
 }
