@@ -5,6 +5,9 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 
+use linux_loader::loader::elf::start_info::{
+    hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
+};
 use rustix::fs::fstat;
 use rustix::io::pread;
 use thiserror::Error;
@@ -22,6 +25,8 @@ const VERSION: u32 = 1;
 /// Size of start_info; the one module and the memory map follow it.
 const START_INFO: u64 = 56;
 const MODULE: u64 = 32;
+/// Size of a line of the memory map.
+const MAP_LINE: usize = 24;
 const PAGE: u64 = 4096;
 
 /// What keeps a kernel from being put into memory.
@@ -137,29 +142,34 @@ fn write_tables(
     let map = layout::memory_map(memory.size());
     let modules = layout::START_INFO + START_INFO;
     let lines = modules + MODULE;
-    let mut info = Vec::with_capacity(256);
-    let word = |info: &mut Vec<u8>, value: u64| info.extend_from_slice(&value.to_le_bytes());
-    let half = |info: &mut Vec<u8>, value: u32| info.extend_from_slice(&value.to_le_bytes());
-    half(&mut info, MAGIC);
-    half(&mut info, VERSION);
-    half(&mut info, 0); // flags
-    half(&mut info, 1); // modules
-    word(&mut info, modules);
-    word(&mut info, layout::COMMAND_LINE);
-    word(&mut info, 0); // no ACPI
-    word(&mut info, lines);
-    half(&mut info, u32::try_from(map.len()).unwrap_or(0));
-    half(&mut info, 0);
-    for value in [initramfs, initramfs_size, 0, 0] {
-        word(&mut info, value);
+    let info = hvm_start_info {
+        magic: MAGIC,
+        version: VERSION,
+        nr_modules: 1,
+        modlist_paddr: modules,
+        cmdline_paddr: layout::COMMAND_LINE,
+        memmap_paddr: lines,
+        memmap_entries: u32::try_from(map.len()).unwrap_or(0),
+        // No flags, no ACPI.
+        ..hvm_start_info::default()
+    };
+    view.write_obj(info, GuestAddress(layout::START_INFO))?;
+    let module = hvm_modlist_entry {
+        paddr: initramfs,
+        size: initramfs_size,
+        ..hvm_modlist_entry::default()
+    };
+    view.write_obj(module, GuestAddress(modules))?;
+    for (range, address) in map.iter().zip((lines..).step_by(MAP_LINE)) {
+        let line = hvm_memmap_table_entry {
+            addr: range.start,
+            size: range.length,
+            type_: range.kind as u32,
+            ..hvm_memmap_table_entry::default()
+        };
+        view.write_obj(line, GuestAddress(address))?;
     }
-    for range in map {
-        word(&mut info, range.start);
-        word(&mut info, range.length);
-        half(&mut info, range.kind as u32);
-        half(&mut info, 0);
-    }
-    view.write_slice(&info, GuestAddress(layout::START_INFO))
+    Ok(())
 }
 
 /// Reads exactly `buffer.len()` bytes at `offset`, or says that the file ends before.
