@@ -112,8 +112,8 @@ fn keys_windows_and_the_exit_code_pass() {
     session.types("until stty size | grep '^40 90$'; do :; done\n");
     session.shows("\n40 90\r\n");
     // Ctrl-C is a key: it ends what is in the foreground there, not hull here.
-    session.types("sleep 1000\n");
-    session.shows("sleep 1000\r\n");
+    session.types("echo busy $((6 * 7)); sleep 1000\n");
+    session.shows("busy 42\r\n");
     session.types("\u{3}");
     session.shows("# ");
     session.types("echo ended by $?\n");
