@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::jail;
+
 /// The shape of one virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VmConfig {
@@ -14,6 +16,8 @@ pub(crate) struct VmConfig {
     pub(crate) cpus: Cpus,
     /// Carry the guest kernel's whole log to the VMM's standard error, not only its last words.
     pub(crate) kernel_log: bool,
+    /// What to do on a host that forbids a layer of the VMM's jail.
+    pub(crate) jail: jail::Mode,
 }
 
 impl Default for VmConfig {
@@ -22,6 +26,7 @@ impl Default for VmConfig {
             memory: Memory::DEFAULT,
             cpus: Cpus::ONE,
             kernel_log: false,
+            jail: jail::Mode::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod failure;
 mod host;
 mod human;
+mod jail;
 mod launch;
 mod library;
 mod listing;

@@ -76,6 +76,7 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
         memory: memory(args.memory)?,
         cpus: cpus(&args.cpus)?,
         kernel_log: args.kernel_log,
+        jail: args.jail,
     })
 }
 

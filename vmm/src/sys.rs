@@ -274,3 +274,138 @@ pub(crate) fn ignore_background_output() {
     // SAFETY: SIG_IGN runs no code of ours in a handler.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
 }
+
+/// Closes this process's descriptors `first` to `last`. Whoever still owns one of them gets EBADF from then on.
+pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only. No owner of a descriptor relies on it for memory.
+    made(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Moves this process, which has a single thread, into new namespaces (`CLONE_NEW*`).
+pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: takes a number. Namespaces change what names mean, not memory or descriptors.
+    made(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// An empty file system, read-only, mounted nowhere.
+pub(crate) fn mount_nowhere() -> io::Result<OwnedFd> {
+    const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOEXEC;
+    let (kind, cloexec) = (c"ramfs".as_ptr(), 1);
+    // SAFETY: the name is a constant that ends in a zero.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind, cloexec) })?;
+    let (raw, create, none) = (context.as_raw_fd(), 6, null_mut::<libc::c_void>());
+    // SAFETY: FSCONFIG_CMD_CREATE takes no key and no value.
+    made(unsafe { libc::syscall(libc::SYS_fsconfig, raw, create, none, none, 0) })?;
+    // SAFETY: takes numbers only.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, raw, cloexec, READ_ONLY) })
+}
+
+/// The version of this host's Landlock.
+pub(crate) fn landlock_version() -> io::Result<u32> {
+    let (nothing, ask) = (null_mut::<libc::c_void>(), 1);
+    // SAFETY: asked for its version, the call reads no memory.
+    let version =
+        made(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, ask) })?;
+    u32::try_from(version).map_err(io::Error::other)
+}
+
+/// Takes these rights over files, networks and other processes from this process by Landlock, everywhere.
+pub(crate) fn forbid(files: u64, network: u64, scopes: u64) -> io::Result<()> {
+    let rules = [files, network, scopes];
+    // Older versions know a shorter structure and refuse one that goes on with anything but zeros.
+    let length = size_of_val(&rules);
+    // SAFETY: the kernel reads `length` bytes, which `rules` has.
+    let rules = owned(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, rules.as_ptr(), length, 0)
+    })?;
+    // SAFETY: takes numbers only.
+    made(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) }).map(drop)
+}
+
+/// Fails where filters that kill the process are not to be had.
+pub(crate) fn can_kill_by_filter() -> io::Result<()> {
+    let answer = libc::SECCOMP_RET_KILL_PROCESS;
+    let question = libc::SECCOMP_GET_ACTION_AVAIL;
+    // SAFETY: the kernel reads the four bytes of `answer`.
+    made(unsafe { libc::syscall(libc::SYS_seccomp, question, 0, &raw const answer) }).map(drop)
+}
+
+/// Lets `program` decide over every later system call of the calling thread.
+pub(crate) fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let order = libc::SECCOMP_SET_MODE_FILTER;
+    // SAFETY: the kernel copies `len` instructions, which the slice has, checks them, and writes nothing.
+    made(unsafe { libc::syscall(libc::SYS_seccomp, order, 0, &raw const program) }).map(drop)
+}
+
+/// What a system call gave, or its error.
+fn made(result: i64) -> io::Result<i64> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// The descriptor that a system call gave.
+fn owned(result: i64) -> io::Result<OwnedFd> {
+    let descriptor = RawFd::try_from(made(result)?).map_err(io::Error::other)?;
+    // SAFETY: the callers' system calls return a new descriptor, which nobody else knows of.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Processes that do what must be refused to them.
+#[cfg(test)]
+pub(crate) mod hostile {
+    use std::io;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    /// Makes a system call and gives its result or the error's number.
+    pub(crate) fn call(number: u32, arguments: [u64; 6]) -> Result<i64, i32> {
+        let [a, b, c, d, e, f] = arguments;
+        // SAFETY: only for a process that ends right after, whatever the call did to it.
+        match unsafe { libc::syscall(number.into(), a, b, c, d, e, f) } {
+            -1 => Err(io::Error::last_os_error().raw_os_error().unwrap_or(255)),
+            result => Ok(result),
+        }
+    }
+
+    /// How a child ended that did `act`: with the error's number as its code, or 0.
+    pub(crate) fn in_child(act: impl FnOnce() -> Result<i64, i32>) -> ExitStatus {
+        // SAFETY: the child uses only its own thread, an allocator that survives forks, and ends below.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+            let code = match result {
+                Ok(Ok(_)) => 0,
+                Ok(Err(error)) => error,
+                Err(_) => 254,
+            };
+            // SAFETY: ends the process without running anything of its parent's.
+            unsafe { libc::_exit(code) };
+        }
+        assert!(child > 0);
+        let mut status = 0;
+        // SAFETY: `status` lives for the call, which writes an int to it.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(waited, child);
+        ExitStatus::from_raw(status)
+    }
+
+    /// The same with `act` in a second thread of the child, started after `prepare`.
+    pub(crate) fn in_other_child(
+        prepare: impl FnOnce(),
+        act: impl FnOnce() -> Result<i64, i32> + Send,
+    ) -> ExitStatus {
+        in_child(|| {
+            prepare();
+            std::thread::scope(|scope| scope.spawn(act).join().unwrap_or(Err(254)))
+        })
+    }
+}

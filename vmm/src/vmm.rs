@@ -17,7 +17,7 @@ use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
 use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running};
-use crate::sys;
+use crate::{jail, sys};
 
 mod start;
 
@@ -41,6 +41,9 @@ enum VmmError {
     /// Guest memory.
     #[error("Getting memory for the guest failed")]
     Memory(#[source] io::Error),
+    /// A layer of the jail, and every layer is asked for.
+    #[error("This host does not allow a whole jail, which --jail strict asks for ({0})")]
+    Jail(String),
     /// A disk.
     #[error("Disk {0} cannot be used")]
     Disk(usize, #[source] MediumError),
@@ -110,6 +113,7 @@ fn live(
 ) -> Result<(Machine<Running>, u64), VmmError> {
     let start = Start::receive(launcher)?;
     timings.received = now();
+    enter_jail(&start)?;
     if !probe::has_virtualisation() {
         // Rare, and worth some milliseconds: in an emulator a kernel takes minutes to fail, or never does.
         probe::probe(start.kvm.try_clone().map_err(VmmError::Memory)?)?;
@@ -147,6 +151,27 @@ fn build(
     let machine = machine.boot(start.kernel, start.initramfs)?;
     timings.loaded = now();
     Ok((machine, console))
+}
+
+/// Gives up all that the machine does not need.
+fn enter_jail(start: &Start) -> Result<(), VmmError> {
+    let fixed = [&start.kvm, &start.kernel, &start.initramfs, &start.channel];
+    let disks = start.disks.iter().map(|disk| &disk.file);
+    let descriptors: Vec<BorrowedFd<'_>> =
+        fixed.into_iter().chain(disks).map(AsFd::as_fd).collect();
+    let missing = jail::enter(&jail::Needs {
+        descriptors: &descriptors,
+        // The log is standard error, which may be a file.
+        writes: start.config.kernel_log || start.disks.iter().any(|disk| !disk.read_only),
+        threads: start.config.cpus.count(),
+    });
+    match start.config.jail {
+        jail::Mode::Strict if !missing.is_empty() => {
+            let layers: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            Err(VmmError::Jail(layers.join("; ")))
+        }
+        jail::Mode::Strict | jail::Mode::Auto => Ok(()),
+    }
 }
 
 fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {

@@ -7,7 +7,7 @@ use crate::failure::{Failure, line};
 use crate::launch::{self, LaunchError};
 use crate::library::Library;
 use crate::machine::probe;
-use crate::{host, store};
+use crate::{host, jail, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -45,6 +45,22 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
                 }
             }
         }
+    }
+    // Last, for it cannot be undone.
+    let missing = jail::enter(&jail::Needs {
+        descriptors: &[],
+        writes: true,
+        threads: 1,
+    });
+    if missing.is_empty() {
+        println!("ok    {:<12}every layer is allowed", "jail");
+    }
+    for layer in missing {
+        println!("less  {:<12}{layer}", "jail");
+        println!(
+            "      {:<12}Runs go on without it; --jail strict refuses.",
+            ""
+        );
     }
     Ok(if fit {
         ExitCode::SUCCESS

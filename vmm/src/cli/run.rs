@@ -18,7 +18,7 @@ use crate::registry::{Fetch, When};
 use crate::terminal::{self, Raw};
 use crate::timings::Clock;
 use crate::vmm::DiskFile;
-use crate::{host, plan, store};
+use crate::{host, jail, plan, store};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -62,6 +62,10 @@ pub(crate) struct Args {
     /// Show the guest kernel's log on standard error
     #[arg(long)]
     pub(crate) kernel_log: bool,
+    /// What to do on a host that forbids a layer of the VMM's jail: go on with
+    /// the others, or run nothing
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub(crate) jail: jail::Mode,
     /// Print the phases of the run and its counts to standard error at the end
     #[arg(long)]
     pub(crate) timings: bool,

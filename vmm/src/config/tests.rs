@@ -31,6 +31,7 @@ fn a_received_config_is_checked_again() {
         memory: Memory(7),
         cpus: Cpus(99),
         kernel_log: true,
+        jail: crate::jail::Mode::Auto,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert!(postcard::from_bytes::<VmConfig>(&bytes).is_err());

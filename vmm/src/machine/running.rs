@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use super::bus::Bus;
 use super::devices::Devices;
 use super::ending::Ending;
 use super::reactor::{Happening, Reactor};
-use super::report::Counts;
+use super::report::{Counts, End};
 use super::vcpu::{Stop, Vcpu};
 use super::{MachineError, Paused, step};
+use crate::jail;
 use crate::sys::{self, ExitSwitch};
 
 /// A vCPU's thread holds one frame for an exit at a time.
@@ -52,12 +53,16 @@ impl Running {
         )?;
         ending.begin();
         let mut threads = Vec::with_capacity(vcpus.len());
+        // No processor enters the guest before every thread is confined.
+        let confined = Arc::new(OnceLock::new());
         for vcpu in vcpus {
             threads.push(step(
                 "Starting a processor's thread",
-                Runner::new(vcpu, &bus, ending),
+                Runner::new(vcpu, &bus, ending, &confined),
             )?);
         }
+        step("Filtering system calls", jail::confine(jail::Role::Reactor))?;
+        let _ = confined.set(());
         if wake {
             devices.iter().for_each(|device| device.wake());
         }
@@ -120,10 +125,15 @@ impl Running {
 }
 
 impl Runner {
-    fn new(mut vcpu: Vcpu, bus: &Arc<Bus>, ending: &Arc<Ending>) -> io::Result<Self> {
+    fn new(
+        mut vcpu: Vcpu,
+        bus: &Arc<Bus>,
+        ending: &Arc<Ending>,
+        confined: &Arc<OnceLock<()>>,
+    ) -> io::Result<Self> {
         let switch = vcpu.exit_switch()?;
         switch.set(false);
-        let (bus, ending) = (bus.clone(), ending.clone());
+        let (bus, ending, confined) = (bus.clone(), ending.clone(), confined.clone());
         ending.enter();
         let thread = Builder::new()
             .name(format!("vcpu{}", vcpu.index()))
@@ -131,7 +141,16 @@ impl Runner {
             .spawn({
                 let ending = ending.clone();
                 move || {
-                    if let Stop::End(end) = vcpu.run(&bus) {
+                    let stop = match jail::confine(jail::Role::Vcpu) {
+                        Ok(()) => {
+                            confined.wait();
+                            vcpu.run(&bus)
+                        }
+                        Err(error) => Stop::End(End::Failed {
+                            cause: format!("Filtering system calls failed: {error}"),
+                        }),
+                    };
+                    if let Stop::End(end) = stop {
                         ending.declare(end);
                     }
                     ending.leave(&vcpu.counts);

@@ -25,6 +25,7 @@ fn the_shape_of_the_machine_adds_options() {
         memory: Memory::mib(3073).unwrap(),
         cpus: Cpus::new(2).unwrap(),
         kernel_log: true,
+        ..VmConfig::default()
     };
     let text = text(CommandLine::new(&config));
     assert!(

@@ -1,0 +1,115 @@
+//! What the VMM process gives up before its guest's first instruction. Refuses to know what the process does with the rest.
+//!
+//! [`enter`] is for a process with a single thread and takes everything that is the whole process's; [`confine`] filters the
+//! system calls of one thread for its role. Neither can be undone.
+//!
+//! There is no PID namespace: it would take a second process, which costs a start more than all the rest. Without `/proc`
+//! and with signals refused twice over, another process's number is of no use.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+mod filter;
+mod layers;
+mod table;
+
+pub(crate) use table::Role;
+
+/// What to do on a host that forbids a layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// Go on with the others.
+    #[default]
+    Auto,
+    /// Run nothing.
+    Strict,
+}
+
+/// What the process must go on with.
+#[derive(Debug)]
+pub(crate) struct Needs<'a> {
+    /// Descriptors that stay open, beside standard input, output and error.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// It writes to files.
+    pub(crate) writes: bool,
+    /// Threads it will have beside the first.
+    pub(crate) threads: u8,
+}
+
+/// A layer that this host does not allow.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    layer: &'static str,
+    cause: io::Error,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.layer, self.cause)
+    }
+}
+
+/// Whether [`confine`] filters: unit tests run machines in processes that need their system calls afterwards.
+static FILTERS: AtomicBool = AtomicBool::new(false);
+
+/// Room for the worker thread that newer KVMs add to a process.
+const KERNEL_THREADS: u64 = 2;
+
+/// Gives up everything but `needs`, and says what this host did not let it give up. For a process with one thread.
+pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut layer = |layer, done: io::Result<()>| {
+        let kept = done.is_ok();
+        missing.extend(done.err().map(|cause| Missing { layer, cause }));
+        kept
+    };
+    layer("no_new_privs", layers::no_new_privileges());
+    layer("closed descriptors", close_others(needs.descriptors));
+    layer("resource limits", layers::limit(needs.writes));
+    layer("a user of its own", layers::leave_root());
+    let apart = layer("namespaces", layers::leave_namespaces());
+    if apart {
+        layer("an empty root", layers::leave_root_directory());
+    }
+    let landlock = layers::landlock_version();
+    if apart && landlock >= layers::COUNTS_BY_NAMESPACE {
+        // Elsewhere the limit would count all the user's processes.
+        let threads = u64::from(needs.threads) + 1 + KERNEL_THREADS;
+        layer("a limit of threads", layers::limit_threads(threads));
+    }
+    layer("Landlock", layers::landlock(landlock));
+    layer("no capabilities", layers::drop_capabilities());
+    layer("no core dump", layers::forbid_dumps());
+    if layer("system call filters", filter::available()) {
+        FILTERS.store(true, Ordering::Relaxed);
+    }
+    missing
+}
+
+/// Leaves the calling thread only the system calls of its role. Nothing happens in a process that did not [`enter`], or on
+/// a host without filters.
+pub(crate) fn confine(role: Role) -> io::Result<()> {
+    match FILTERS.load(Ordering::Relaxed) {
+        true => filter::apply(role),
+        false => Ok(()),
+    }
+}
+
+/// Closes everything but the standard three and these.
+fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.into_iter().filter(|kept| *kept >= 3) {
+        layers::close(first, kept - 1)?;
+        first = kept + 1;
+    }
+    layers::close(first, RawFd::MAX)
+}
+
+#[cfg(test)]
+mod tests;

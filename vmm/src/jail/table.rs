@@ -1,0 +1,187 @@
+//! Every system call that a VMM makes once its guest runs, who makes it, with what arguments, and why. What is not here
+//! kills the process. Refuses to know how it is enforced.
+
+use libc::{
+    AF_UNIX, ENOENT, F_GETFD, MADV_DONTNEED, MADV_FREE, PROT_EXEC, SIGABRT, SIGBUS, SIGSEGV,
+    SOCK_CLOEXEC, SOCK_STREAM,
+};
+
+/// What a thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The first thread: serves devices, and ends the machine.
+    Reactor,
+    /// Runs a processor of the guest.
+    Vcpu,
+}
+
+/// A system call that is expected.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// Its number.
+    pub(super) call: u32,
+    /// All of them must hold.
+    pub(super) checks: &'static [Check],
+    /// What becomes of it then.
+    pub(super) answer: Answer,
+}
+
+/// What must be true of an argument. Those that are compared with numbers are `int`s: Linux ignores their upper halves.
+#[derive(Debug)]
+pub(super) enum Check {
+    /// It is one of these.
+    OneOf(u32, &'static [u32]),
+    /// It has none of these bits.
+    Without(u32, u32),
+    /// It is a null pointer.
+    Null(u32),
+    /// It is this process's number.
+    Own(u32),
+}
+
+/// What becomes of an expected call.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    /// It is made.
+    Yes,
+    /// It fails with this error and does nothing.
+    Error(u32),
+}
+
+impl Role {
+    /// What threads of this role may call.
+    pub(super) fn rules(self) -> impl Iterator<Item = &'static Rule> {
+        let own = match self {
+            Self::Reactor => REACTOR,
+            Self::Vcpu => VCPU,
+        };
+        BOTH.iter().chain(own)
+    }
+}
+
+const fn rule(call: i64, checks: &'static [Check]) -> Rule {
+    Rule {
+        call: bits(call),
+        checks,
+        answer: Answer::Yes,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of calls, requests and flags are 32 bits wide"
+)]
+const fn bits(number: i64) -> u32 {
+    number as u32
+}
+
+const fn flags(number: i32) -> u32 {
+    number.cast_unsigned()
+}
+
+const ANY: &[Check] = &[];
+/// The same for `mmap` and `mprotect`: no code comes into the process any more.
+const NO_CODE: &[Check] = &[Check::Without(2, flags(PROT_EXEC))];
+
+/// `KVM_RUN` and `KVM_GET_REGS`.
+pub(super) const VCPU_REQUESTS: &[u32] = &[0xae80, 0x8090_ae81];
+/// The first real-time signal is what gets a vCPU out of its guest.
+const KICK: u32 = 34;
+
+/// Every thread.
+const BOTH: &[Rule] = &[
+    // Locks, and waiting for one another.
+    rule(libc::SYS_futex, ANY),
+    // Interrupts to the guest, kicks to oneself, lines of the kernel's log, the words of a panic.
+    rule(libc::SYS_write, ANY),
+    // Whether whoever reads the kernel's log takes another line; devices ask it of their descriptors.
+    rule(libc::SYS_ppoll, ANY),
+    rule(libc::SYS_poll, ANY),
+    // A reset of the socket device closes its connections, whoever pulls it.
+    rule(libc::SYS_close, ANY),
+    // The allocator.
+    rule(libc::SYS_brk, ANY),
+    rule(libc::SYS_mmap, NO_CODE),
+    rule(libc::SYS_mprotect, NO_CODE),
+    rule(libc::SYS_mremap, ANY),
+    rule(libc::SYS_munmap, ANY),
+    // The allocator and a thread's end give pages back.
+    rule(
+        libc::SYS_madvise,
+        &[Check::OneOf(2, &[flags(MADV_DONTNEED), flags(MADV_FREE)])],
+    ),
+    // glibc's allocator reads the overcommit policy when it shrinks a thread's heap; it does without.
+    Rule {
+        call: bits(libc::SYS_openat),
+        checks: ANY,
+        answer: Answer::Error(flags(ENOENT)),
+    },
+    // Where the vDSO has no clock.
+    rule(libc::SYS_clock_gettime, ANY),
+    // The way out of a signal handler, and back into a call that one interrupted.
+    rule(libc::SYS_rt_sigreturn, ANY),
+    rule(libc::SYS_restart_syscall, ANY),
+    // Sending a signal to a thread, aborting, and a thread's end hold signals back for a moment.
+    rule(libc::SYS_rt_sigprocmask, ANY),
+    // A panic and a stack overflow end the process the way their handlers do.
+    rule(
+        libc::SYS_rt_sigaction,
+        &[Check::OneOf(
+            0,
+            &[flags(SIGABRT), flags(SIGSEGV), flags(SIGBUS)],
+        )],
+    ),
+    rule(libc::SYS_getpid, ANY),
+    rule(libc::SYS_gettid, ANY),
+    // Kicks of vCPUs, and aborting; within this process.
+    rule(
+        libc::SYS_tgkill,
+        &[Check::Own(0), Check::OneOf(2, &[KICK, flags(SIGABRT)])],
+    ),
+    // The end of a thread and of all.
+    rule(libc::SYS_sigaltstack, ANY),
+    rule(libc::SYS_exit, ANY),
+    rule(libc::SYS_exit_group, ANY),
+    // Debug builds of the standard library look before they close.
+    rule(libc::SYS_fcntl, &[Check::OneOf(1, &[flags(F_GETFD)])]),
+];
+
+/// The first thread.
+const REACTOR: &[Rule] = &[
+    // Waiting, with devices that watch descriptors of their own.
+    rule(libc::SYS_epoll_wait, ANY),
+    rule(libc::SYS_epoll_pwait, ANY),
+    rule(libc::SYS_epoll_ctl, ANY),
+    // Events, and what the console printed.
+    rule(libc::SYS_read, ANY),
+    // Disks.
+    rule(libc::SYS_preadv, ANY),
+    rule(libc::SYS_pwritev, ANY),
+    rule(libc::SYS_fdatasync, ANY),
+    rule(libc::SYS_fallocate, ANY),
+    // The guest's connections: a pair of sockets each, whose other end goes to the launcher.
+    rule(
+        libc::SYS_socketpair,
+        &[
+            Check::OneOf(0, &[flags(AF_UNIX)]),
+            Check::OneOf(1, &[flags(SOCK_STREAM | SOCK_CLOEXEC)]),
+        ],
+    ),
+    rule(libc::SYS_sendmsg, ANY),
+    rule(libc::SYS_recvmsg, ANY),
+    // The report among them; to nobody but the other end.
+    rule(libc::SYS_sendto, &[Check::Null(4)]),
+    rule(libc::SYS_recvfrom, ANY),
+    rule(libc::SYS_shutdown, ANY),
+    // Random bytes for the guest.
+    rule(libc::SYS_getrandom, ANY),
+    // How much memory the guest touched.
+    rule(libc::SYS_mincore, ANY),
+];
+
+/// Threads that run the guest.
+const VCPU: &[Rule] = &[
+    // Running it, and where it was when KVM could not go on.
+    rule(libc::SYS_ioctl, &[Check::OneOf(1, VCPU_REQUESTS)]),
+];
