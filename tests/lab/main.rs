@@ -56,7 +56,7 @@ fn a_command_finds_itself_at_home() {
         cat /sys/class/net/lo/operstate; unshare -Ur id -u; grep -o -m1 -w svm /proc/cpuinfo; nproc
         echo gone > here; echo error >&2; exit 7";
     let directory = tests::fixture::scratch("lab home").unwrap();
-    let mut command = lab(&["--cpus", "3"]);
+    let mut command = lab(&[]);
     command
         .args(["sh", "-c", script, "sh"])
         .arg(odd)
@@ -67,10 +67,16 @@ fn a_command_finds_itself_at_home() {
     assert_eq!(output.status.code(), Some(7), "{}", text(&output));
     assert_eq!(output.stderr, b"error\n", "{}", text(&output));
     let mut expected = format!("{}\na mark\n", directory.display()).into_bytes();
-    expected.extend_from_slice(b"[a  b\n'c' \"d\" $e \xff][]\ncrw-rw-rw-\n1\nunknown\n0\nsvm\n3\n");
+    expected.extend_from_slice(b"[a  b\n'c' \"d\" $e \xff][]\ncrw-rw-rw-\n1\nunknown\n0\nsvm\n1\n");
     assert_eq!(output.stdout, expected, "{}", text(&output));
     assert!(!directory.join("here").exists(), "a write came through");
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn it_has_as_many_processors_as_asked_for() {
+    let output = lab(&["--cpus", "3"]).arg("nproc").output().unwrap();
+    assert_eq!(output.stdout, b"3\n", "{}", text(&output));
 }
 
 #[test]

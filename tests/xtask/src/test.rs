@@ -99,9 +99,7 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
         command.push(filter.unwrap_or_default().into());
         command.push(SUITE.into());
         command.push(suite.clone().into());
-        // One processor: QEMU 7.2 may keep a translation of a breakpoint that a kernel, the guest's too, patches its code
-        // through on another one; a guest with several then dies of it now and then.
-        let lab = lab::Args::new(command).cpus(1).memory("8G");
+        let lab = lab::Args::new(command).memory("8G");
         match lab::exit_code(lab.timeout(45 * 60))? {
             0 => Ok(()),
             code => bail!("The tests in the lab failed (exit code {code})"),

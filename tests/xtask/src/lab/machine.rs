@@ -19,10 +19,6 @@ use crate::sys;
 /// would count as an instruction.
 const ICOUNT: &str = "-accel tcg -icount shift=0,sleep=off -cpu max,-erms,-fsrm";
 
-/// All CPUs take turns on one thread. With a thread each, QEMU 7.2 may keep its translation of a breakpoint that a kernel
-/// puts there while it patches its code from another CPU: that kernel then dies of a stray `int3`.
-const SHARED: &str = "-accel tcg,thread=single -cpu max";
-
 /// Where Debian has virtiofsd.
 const SERVER: &str = "/usr/lib/qemu/virtiofsd";
 
@@ -85,7 +81,12 @@ impl Machine {
             "-nodefaults -no-user-config -no-reboot -display none".to_owned(),
             format!("-M pc,usb=off,hpet=off,memory-backend=memory -smp {cpus} -m {memory}"),
             format!("-object memory-backend-memfd,id=memory,size={memory},share=on"),
-            if shape.icount { ICOUNT } else { SHARED }.to_owned(),
+            if shape.icount {
+                ICOUNT
+            } else {
+                "-accel tcg,thread=multi -cpu max"
+            }
+            .to_owned(),
             format!("-chardev file,id=console,append=on,path=/proc/self/fd/{console}"),
             format!("-serial chardev:console -initrd /proc/self/fd/{initramfs}"),
             // The ports' names inside begin with the place of their device: this one is the first. Slots four apart
@@ -166,6 +167,11 @@ impl Machine {
             .with_context(|| format!("{name} does not start"))?;
         self.processes.push(child);
         Ok(())
+    }
+
+    /// Whether its kernel has died, as opposed to its never having started.
+    pub(crate) fn has_panicked(&mut self) -> bool {
+        self.last_words().contains("Kernel panic")
     }
 
     /// The end of what the kernel and the processes have said.
