@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod configuration;
+mod containers;
 mod endings;
 mod entries;
 mod exit_codes;

@@ -103,6 +103,13 @@ impl Vm {
         self.option("-i")
     }
 
+    /// Has these bytes on standard input, without an option for it.
+    #[must_use]
+    pub fn piped(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Stdin::Bytes(bytes.into());
+        self
+    }
+
     /// Keeps standard input open without a byte (with `-i`).
     #[must_use]
     pub fn stdin_open(mut self) -> Self {

@@ -1,104 +1,72 @@
-//! The host's end of the agent protocol: furnishes one container through guest
-//! init, passes its streams and signals, and tells how it ended. Everything the
-//! guest says is taken for hostile: bounded, timed, escaped before it is shown.
+//! The host's end of the agent protocol: furnishes one container through guest init, passes its streams and signals,
+//! serves those who ask something of it, and tells how it ended. Everything the guest says is taken for hostile: bounded,
+//! timed, escaped before it is shown.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AGENT_PORT, Container, Decoder, FrameError, FromGuest, FromHost, Hello, Opening, Process,
+    AGENT_PORT, Container, Decoder, FromGuest, FromHost, Hello, Opening, Process, ProcessId,
     Status, Stream,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::launch::{Died, Vmm};
-use crate::machine::report::End;
-use crate::terminal;
 
+mod clients;
+mod connection;
+mod ending;
+mod fan;
 mod signals;
 mod streams;
 
-pub(crate) use signals::Signals;
-use streams::{Output, serve_stdin};
+pub(crate) use clients::{Client, Watcher};
+use connection::{Connection, Next};
+pub(crate) use ending::{AgentError, Outcome};
+use fan::Fan;
+pub(crate) use fan::SharedLog;
+pub(crate) use signals::{Signals, asks_to_end, tells_of_window};
+pub(crate) use streams::{Output, Sink, serve_stdin};
 
 /// From the start of the VMM to guest init's first word: a boot takes tens of
 /// milliseconds, on an emulated processor seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 /// How long the streams of a process that has exited may stay open without a byte.
-const DRAIN_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
-/// Connections whose opening frame has not arrived yet. Guest init opens four at most.
-const MOST_PENDING: usize = 8;
-/// As docker: so many SIGINT or SIGTERM end hull whatever the workload does.
-const FORCED_AFTER: u32 = 3;
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
+/// Connections whose opening frame has not arrived yet. Guest init opens four at most for a process.
+const MOST_PENDING: usize = 32;
 
 /// What is to be run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) container: Container,
     pub(crate) process: Process,
-}
-
-/// How the workload ended and when it passed which point.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) status: Status,
-    /// The guest's time stamp counter when init started, the workload started, and it ended.
-    pub(crate) ticks: [u64; 3],
-}
-
-/// Why there is no exit status.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AgentError {
-    #[error("The guest did not answer within {} seconds", BOOT_LIMIT.as_secs())]
-    Silent,
-    #[error("{0}")]
-    Failed(String, protocol::Failure),
-    #[error("{}", ended(.0))]
-    Ended(End),
-    #[error("The VMM process died before the command ended{}", died(.0))]
-    Died(Option<ExitStatus>),
-    #[error("The guest broke the agent protocol: {0}")]
-    Protocol(&'static str),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("Waiting for the guest failed")]
-    Wait(#[from] Errno),
-    #[error("Ended by {FORCED_AFTER} signals")]
-    Forced(u8),
-}
-
-fn died(status: &Option<ExitStatus>) -> String {
-    status.map_or(String::new(), |status| format!(" ({status})"))
-}
-
-fn ended(end: &End) -> String {
-    match end {
-        End::Orderly => "The guest reset itself before the command ended".to_owned(),
-        End::Panic { message } => format!("The guest's kernel panicked: {message}"),
-        End::TripleFault => "The guest's processor gave up (triple fault)".to_owned(),
-        End::HungUp => "The virtual machine was stopped from outside".to_owned(),
-        End::Emulation { reason } => reason.clone(),
-        End::Failed { cause } => format!("The VMM failed: {cause}"),
-    }
 }
 
 /// One run, from the VMM's start to the workload's end.
 #[derive(Debug)]
 pub(crate) struct Agent<'a> {
     vmm: &'a mut Vmm,
-    signals: Signals,
+    signals: &'a mut Signals,
     task: Task,
+    watcher: Watcher<'a>,
     pending: Vec<Connection>,
     control: Option<Connection>,
+    /// The first process's output: where it goes, and where it comes from once the guest has connected it.
+    fans: Vec<Fan>,
     outputs: Vec<Output>,
-    stdin_taken: bool,
+    /// The first process's standard input, for those who are attached.
+    stdin: Option<UnixStream>,
+    /// Output that nobody wants, of further processes.
+    drains: Vec<Output>,
+    /// The last number given to a process.
+    last: ProcessId,
     started: bool,
     /// Signals that came before the workload ran.
     waiting: Vec<u8>,
-    insistence: u32,
     channel_closed: bool,
     /// Outputs that have not come by now are not waited for any more.
     gave_up: bool,
@@ -108,37 +76,47 @@ pub(crate) struct Agent<'a> {
     ticks: [u64; 3],
 }
 
-/// A connection and the bytes of it that are no whole frame yet.
-#[derive(Debug)]
-struct Connection {
-    stream: UnixStream,
-    decoder: Decoder,
-}
-
 /// What a turn of the loop waits for, in the order in which it is served: the
 /// report last, so that what the guest said before its end is heard first.
 enum Source {
     Signals,
+    Listener,
+    Client(usize),
     Channel,
     Pending(usize),
     Control,
     Output(usize),
+    Drain(usize),
     Report,
 }
 
 impl<'a> Agent<'a> {
-    pub(crate) fn new(vmm: &'a mut Vmm, task: Task, signals: Signals) -> Self {
+    pub(crate) fn new(
+        vmm: &'a mut Vmm,
+        task: Task,
+        signals: &'a mut Signals,
+        watcher: Watcher<'a>,
+        log: &SharedLog,
+    ) -> Self {
+        let streams: &[Stream] = match task.process.terminal {
+            Some(_) => &[Stream::Terminal],
+            None => &[Stream::Stdout, Stream::Stderr],
+        };
+        let fan = |stream: &Stream| Fan::new(*stream, log.clone());
         Self {
             vmm,
             signals,
-            task,
+            watcher,
             pending: Vec::new(),
             control: None,
+            fans: streams.iter().map(fan).collect(),
             outputs: Vec::new(),
-            stdin_taken: false,
+            stdin: None,
+            drains: Vec::new(),
+            last: task.process.id,
+            task,
             started: false,
             waiting: Vec::new(),
-            insistence: 0,
             channel_closed: false,
             gave_up: false,
             deadline: Some(Instant::now() + BOOT_LIMIT),
@@ -149,6 +127,10 @@ impl<'a> Agent<'a> {
 
     /// Serves the guest until its workload has ended and all its output is written.
     pub(crate) fn run(mut self) -> Result<Outcome, AgentError> {
+        // Who was there before the guest misses nothing of it.
+        for index in 0..self.watcher.clients.len() {
+            self.serve_client(index)?;
+        }
         loop {
             if let Some(status) = self.status
                 && self.has_all_output()
@@ -158,6 +140,7 @@ impl<'a> Agent<'a> {
             }
             let ready = self.wait()?;
             self.serve(&ready)?;
+            self.watcher.forget_the_gone();
             if self.deadline.is_some_and(|limit| Instant::now() >= limit) {
                 self.lose_patience()?;
             }
@@ -166,16 +149,8 @@ impl<'a> Agent<'a> {
 
     /// A process that ran has two outputs, whose connections may arrive after word of its end.
     fn has_all_output(&self) -> bool {
-        (self.outputs.len() == self.streams().len() || !self.started || self.gave_up)
+        (self.outputs.len() == self.fans.len() || !self.started || self.gave_up)
             && self.outputs.iter().all(Output::is_done)
-    }
-
-    /// The output streams that the process has.
-    fn streams(&self) -> &'static [Stream] {
-        match self.task.process.terminal {
-            Some(_) => &[Stream::Terminal],
-            None => &[Stream::Stdout, Stream::Stderr],
-        }
     }
 
     fn lose_patience(&mut self) -> Result<(), AgentError> {
@@ -195,7 +170,8 @@ impl<'a> Agent<'a> {
     }
 
     fn wait(&self) -> Result<Vec<Source>, Errno> {
-        let mut sources = vec![Source::Signals];
+        let mut sources = vec![Source::Signals, Source::Listener];
+        sources.extend((0..self.watcher.clients.len()).map(Source::Client));
         if !self.channel_closed {
             sources.push(Source::Channel);
         }
@@ -203,20 +179,24 @@ impl<'a> Agent<'a> {
         if self.control.is_some() {
             sources.push(Source::Control);
         }
-        let open = self
-            .outputs
-            .iter()
-            .enumerate()
-            .filter(|(_, output)| !output.is_done());
-        sources.extend(open.map(|(index, _)| Source::Output(index)));
+        let open = |outputs: &[Output]| -> Vec<usize> {
+            let open = outputs.iter().enumerate();
+            open.filter(|(_, output)| !output.is_done())
+                .map(|(index, _)| index)
+                .collect()
+        };
+        sources.extend(open(&self.outputs).into_iter().map(Source::Output));
+        sources.extend(open(&self.drains).into_iter().map(Source::Drain));
         if self.status.is_none() {
             sources.push(Source::Report);
         }
-        let mut descriptors: Vec<PollFd<'_>> = sources
-            .iter()
-            .filter_map(|source| self.descriptor(source))
-            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
-            .collect();
+        let (sources, mut descriptors): (Vec<Source>, Vec<PollFd<'_>>) = sources
+            .into_iter()
+            .filter_map(|source| {
+                let descriptor = self.descriptor(&source)?;
+                Some((source, PollFd::from_borrowed_fd(descriptor, PollFlags::IN)))
+            })
+            .unzip();
         let timeout = self.deadline.and_then(|limit| {
             Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok()
         });
@@ -238,10 +218,13 @@ impl<'a> Agent<'a> {
     fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {
         Some(match source {
             Source::Signals => self.signals.as_fd(),
+            Source::Listener => self.watcher.listener?.as_fd(),
+            Source::Client(index) => self.watcher.clients.get(*index)?.as_fd(),
             Source::Channel => self.vmm.channel_fd(),
             Source::Pending(index) => self.pending.get(*index)?.stream.as_fd(),
             Source::Control => self.control.as_ref()?.stream.as_fd(),
             Source::Output(index) => self.outputs.get(*index)?.as_fd(),
+            Source::Drain(index) => self.drains.get(*index)?.as_fd(),
             Source::Report => self.vmm.report_fd(),
         })
     }
@@ -258,6 +241,8 @@ impl<'a> Agent<'a> {
         for source in ready.iter().rev() {
             match source {
                 Source::Signals => self.pass_signals()?,
+                Source::Listener => self.watcher.accept(),
+                Source::Client(index) => self.serve_client(*index)?,
                 Source::Channel => self.accept()?,
                 Source::Pending(index) => self.open(*index)?,
                 Source::Control => self.listen()?,
@@ -266,9 +251,15 @@ impl<'a> Agent<'a> {
                         output.serve();
                     }
                 }
+                Source::Drain(index) => {
+                    if let Some(output) = self.drains.get_mut(*index) {
+                        output.serve();
+                    }
+                }
                 Source::Report => {}
             }
         }
+        self.drains.retain(|output| !output.is_done());
         if report && !guest_spoke && self.status.is_none() {
             return Err(match self.vmm.report() {
                 Ok(report) => AgentError::Ended(report.end),
@@ -338,31 +329,27 @@ impl<'a> Agent<'a> {
         connection: Connection,
         attach: protocol::Attach,
     ) -> Result<(), AgentError> {
-        if attach.process != self.task.process.id {
-            return Err(AgentError::Protocol(
-                "it attached a stream of a process that is not",
-            ));
-        }
         let Connection { stream, decoder } = connection;
         if stream.set_nonblocking(false).is_err() {
             return Ok(());
         }
-        match attach.stream {
-            Stream::Stdin if self.takes_stdin() && self.task.process.terminal.is_none() => {
-                self.stdin_taken = true;
-                serve_stdin(stream);
+        let which = attach.stream;
+        if attach.process != self.task.process.id {
+            return self.attach_further(attach.process, which, stream, decoder.into_rest());
+        }
+        let has_stdin = self.task.process.stdin && self.stdin.is_none();
+        match (which, self.fans.iter().find(|fan| fan.stream() == which)) {
+            (Stream::Stdin, _) if has_stdin && self.task.process.terminal.is_none() => {
+                self.give_stdin(stream);
             }
-            which
-                if self.streams().contains(&which)
-                    && self.outputs.iter().all(|output| output.stream() != which) =>
-            {
-                if which == Stream::Terminal && self.takes_stdin() {
-                    self.stdin_taken = true;
-                    if let Ok(stream) = stream.try_clone() {
-                        serve_stdin(stream);
-                    }
+            (_, Some(fan)) if self.outputs.len() < self.fans.len() && !self.is_attached(which) => {
+                let output = Output::new(Sink::Fan(fan.clone()), stream, decoder.into_rest());
+                if which == Stream::Terminal
+                    && has_stdin
+                    && let Some(stream) = output.input()
+                {
+                    self.give_stdin(stream);
                 }
-                let output = Output::new(which, stream, decoder.into_rest());
                 self.outputs.push(output);
             }
             _ => return Err(AgentError::Protocol("it attached a stream twice")),
@@ -370,8 +357,8 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    fn takes_stdin(&self) -> bool {
-        self.task.process.stdin && !self.stdin_taken
+    fn is_attached(&self, which: Stream) -> bool {
+        self.outputs.iter().any(|output| output.carries(which))
     }
 
     fn listen(&mut self) -> Result<(), AgentError> {
@@ -389,116 +376,56 @@ impl<'a> Agent<'a> {
     }
 
     fn hear(&mut self, message: FromGuest) -> Result<(), AgentError> {
+        let (FromGuest::Started { process, .. }
+        | FromGuest::Failed { process, .. }
+        | FromGuest::Exited { process, .. }) = message;
+        if process != self.task.process.id {
+            return self.hear_of_further(process, message);
+        }
         match message {
-            FromGuest::Started { process, tsc } if process == self.task.process.id => {
+            FromGuest::Started { tsc, .. } => {
                 self.started = true;
                 self.ticks[1] = tsc;
+                self.watcher.started(self.vmm.id());
                 for signal in std::mem::take(&mut self.waiting) {
-                    self.signal(signal)?;
+                    self.signal(process, signal)?;
                 }
                 Ok(())
             }
             FromGuest::Failed {
-                process,
-                failure,
-                message,
-            } if process == self.task.process.id => Err(AgentError::Failed(message, failure)),
-            FromGuest::Exited {
-                process,
-                status,
-                tsc,
-            } if process == self.task.process.id => {
+                failure, message, ..
+            } => Err(AgentError::Failed(message, failure)),
+            FromGuest::Exited { status, tsc, .. } => {
                 self.ticks[2] = tsc;
                 self.status = Some(status);
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);
                 Ok(())
             }
-            _ => Err(AgentError::Protocol("it spoke of a process that is not")),
         }
     }
 
     fn pass_signals(&mut self) -> Result<(), AgentError> {
         for signal in self.signals.take() {
-            if signals::tells_of_window(signal) {
-                self.resize()?;
-                continue;
-            }
-            if signals::asks_to_end(signal) {
-                self.insistence += 1;
-                if self.insistence >= FORCED_AFTER {
-                    return Err(AgentError::Forced(signal));
-                }
-            }
-            if self.started {
-                self.signal(signal)?;
-            } else {
-                self.waiting.push(signal);
+            if !tells_of_window(signal) {
+                self.signal(self.task.process.id, signal)?;
             }
         }
         Ok(())
     }
 
-    /// A window that changed before the command ran has its size from the start or with the next change.
-    fn resize(&mut self) -> Result<(), AgentError> {
-        let process = self.task.process.id;
-        let size = terminal::window();
-        match &mut self.control {
-            Some(control) if self.started && self.task.process.terminal.is_some() => {
-                Ok(control.send(&FromHost::Resize { process, size })?)
-            }
-            _ => Ok(()),
+    /// Sends a signal to a process; to the first one as soon as it runs.
+    fn signal(&mut self, process: ProcessId, signal: u8) -> Result<(), AgentError> {
+        if !self.started {
+            self.waiting.push(signal);
+            return Ok(());
         }
+        self.tell(&FromHost::Signal { process, signal })
     }
 
-    fn signal(&mut self, signal: u8) -> Result<(), AgentError> {
-        let process = self.task.process.id;
+    fn tell(&mut self, message: &FromHost) -> Result<(), AgentError> {
         match &mut self.control {
-            Some(control) => Ok(control.send(&FromHost::Signal { process, signal })?),
+            Some(control) => Ok(control.send(message)?),
             None => Ok(()),
-        }
-    }
-}
-
-/// What a connection has to give.
-enum Next<M> {
-    Message(M),
-    Incomplete,
-    End,
-}
-
-impl Connection {
-    /// The next whole message, reading no more than is there.
-    fn next<M: protocol::Message>(&mut self) -> Result<Next<M>, FrameError> {
-        loop {
-            if let Some(message) = self.decoder.take()? {
-                return Ok(Next::Message(message));
-            }
-            let mut bytes = [0; 4096];
-            match std::io::Read::read(&mut self.stream, &mut bytes) {
-                Ok(0) => return Ok(Next::End),
-                Ok(count) => self.decoder.push(bytes.get(..count).unwrap_or_default()),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return Ok(Next::Incomplete);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                    return Ok(Next::End);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn send(&mut self, message: &FromHost) -> Result<(), FrameError> {
-        // A guest that does not read its control connection may not hold up the host.
-        self.stream.set_nonblocking(false)?;
-        self.stream.set_write_timeout(Some(DRAIN_LIMIT))?;
-        let sent = protocol::write(&mut self.stream, message);
-        self.stream.set_nonblocking(true)?;
-        match sent {
-            // It has closed its end; what it said before is still to be read, and the end after it.
-            Err(FrameError::Connection(_)) => Ok(()),
-            sent => sent,
         }
     }
 }

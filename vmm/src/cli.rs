@@ -13,28 +13,39 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, LAUNCHER};
 
+mod ask;
 mod completion;
+mod container;
+mod create;
 mod doctor;
+mod exec;
 mod history;
 mod image;
 mod images;
 mod import;
+mod inspect;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
+mod ps;
 mod pull;
 mod push;
 mod refused;
+mod rm;
 mod rmi;
 mod run;
 mod save;
 mod size;
+mod start;
+mod stats;
+mod stop;
 mod system;
 mod tag;
 mod version;
 
-pub(crate) use run::Args as RunArgs;
+pub(crate) use create::Args as RunArgs;
 pub(crate) use size::{Size, SizeError};
 
 /// Runs containers, each in a virtual machine of its own.
@@ -60,6 +71,40 @@ struct Cli {
 enum Verb {
     /// Run a command in a new container
     Run(Box<run::Args>),
+    /// Make a container without starting it
+    Create(Box<create::Args>),
+    /// Start containers
+    Start(start::Args),
+    /// Stop containers
+    Stop(stop::Args),
+    /// Stop containers and start them again
+    Restart(start::RestartArgs),
+    /// Send containers a signal
+    Kill(stop::KillArgs),
+    /// Stop containers where they are
+    Pause(stop::Names),
+    /// Let paused containers go on
+    Unpause(stop::Names),
+    /// Wait for containers' ends and print their exit codes
+    Wait(stop::Names),
+    /// Run a further command in a container
+    Exec(exec::Args),
+    /// Take part in a container's output, input and end
+    Attach(exec::AttachArgs),
+    /// Show what a container has printed
+    Logs(logs::Args),
+    /// List the containers
+    Ps(ps::Args),
+    /// Show everything that is known of containers or images
+    Inspect(inspect::Args),
+    /// Show what containers take of the host
+    Stats(stats::Args),
+    /// Remove containers
+    Rm(rm::Args),
+    /// Give a container another name
+    Rename(rm::RenameArgs),
+    /// Everything about containers
+    Container(Box<container::Args>),
     /// Get an image from a registry
     Pull(Box<pull::Args>),
     /// Bring an image to a registry
@@ -108,29 +153,46 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { LAUNCHER } else { 0 });
         }
     };
-    match dispatch(cli) {
+    match dispatch(cli.verb, cli.root) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    match cli.verb {
-        Verb::Run(args) => run::run(&args, cli.root),
-        Verb::Pull(args) => pull::run(&args, cli.root),
-        Verb::Push(args) => push::run(&args, cli.root),
-        Verb::Images(args) => images::run(&args, cli.root),
-        Verb::Rmi(args) => rmi::run(&args, cli.root),
-        Verb::Load(args) => load::run(&args, cli.root),
-        Verb::Save(args) => save::run(&args, cli.root),
-        Verb::Import(args) => import::run(&args, cli.root),
-        Verb::Tag(args) => tag::run(&args, cli.root),
-        Verb::History(args) => history::run(&args, cli.root),
-        Verb::Image(args) => image::run(&args, cli.root),
-        Verb::System(args) => system::run(&args, cli.root),
+fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Run(args) => run::run(&args, root),
+        Verb::Create(args) => create::run(&args, root),
+        Verb::Start(args) => start::run(&args, root),
+        Verb::Stop(args) => stop::run(&args, root),
+        Verb::Restart(args) => start::restart(&args, root),
+        Verb::Kill(args) => stop::kill(&args, root),
+        Verb::Pause(args) => stop::pause(&args, root),
+        Verb::Unpause(args) => stop::unpause(&args, root),
+        Verb::Wait(args) => stop::wait(&args, root),
+        Verb::Exec(args) => exec::run(&args, root),
+        Verb::Attach(args) => exec::attach(&args, root),
+        Verb::Logs(args) => logs::run(&args, root),
+        Verb::Ps(args) => ps::run(&args, root),
+        Verb::Inspect(args) => inspect::run(&args, root),
+        Verb::Stats(args) => stats::run(&args, root),
+        Verb::Rm(args) => rm::run(&args, root),
+        Verb::Rename(args) => rm::rename(&args, root),
+        Verb::Container(args) => container::run(*args, root),
+        Verb::Pull(args) => pull::run(&args, root),
+        Verb::Push(args) => push::run(&args, root),
+        Verb::Images(args) => images::run(&args, root),
+        Verb::Rmi(args) => rmi::run(&args, root),
+        Verb::Load(args) => load::run(&args, root),
+        Verb::Save(args) => save::run(&args, root),
+        Verb::Import(args) => import::run(&args, root),
+        Verb::Tag(args) => tag::run(&args, root),
+        Verb::History(args) => history::run(&args, root),
+        Verb::Image(args) => image::run(&args, root),
+        Verb::System(args) => system::run(&args, root),
         Verb::Login(args) => login::run(&args),
         Verb::Logout(args) => logout::run(&args),
-        Verb::Doctor(args) => doctor::run(args, cli.root),
+        Verb::Doctor(args) => doctor::run(args, root),
         Verb::Version => version::run(),
         Verb::Completion(args) => completion::run(args, &mut Cli::command()),
         Verb::Man(args) => man::run(&args, Cli::command()),

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 /// docker's code for "the launcher failed, the workload never ran".
 pub(crate) const LAUNCHER: u8 = 125;
 /// docker's code for "the command was found but cannot be executed".
@@ -12,20 +14,28 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// docker's code for "the command was not found".
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// An operation that did not happen, as told to the user.
-#[derive(Debug)]
+/// An operation that did not happen, as told to the user; by this process or by another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {
     code: u8,
-    error: Box<dyn Error + Send + Sync>,
+    /// The error and its causes.
+    chain: Vec<String>,
     hint: Option<String>,
 }
 
 impl Failure {
     /// A failure of the launcher itself (exit code 125).
     pub(crate) fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let error = error.into();
+        let mut chain = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            chain.push(error.to_string());
+            cause = error.source();
+        }
         Self {
             code: LAUNCHER,
-            error: error.into(),
+            chain,
             hint: None,
         }
     }
@@ -52,15 +62,19 @@ impl Failure {
 
     /// The error and its causes on one line.
     pub(crate) fn line(&self) -> String {
-        line(self.error.as_ref())
+        escaped(&self.chain.join(": "))
+    }
+
+    /// The exit code that it makes hull end with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.code
     }
 
     fn render(&self) -> String {
-        let mut text = format!("error: {}\n", escaped(&self.error.to_string()));
-        let mut cause = self.error.source();
-        while let Some(error) = cause {
-            let _ = writeln!(text, "caused by: {}", escaped(&error.to_string()));
-            cause = error.source();
+        let mut text = String::new();
+        for (depth, error) in self.chain.iter().enumerate() {
+            let what = if depth == 0 { "error" } else { "caused by" };
+            let _ = writeln!(text, "{what}: {}", escaped(error));
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "hint: {hint}");

@@ -24,9 +24,14 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// How long ago something was: `3 weeks ago`.
 pub(crate) fn ago(seconds: u64) -> String {
+    span(seconds) + " ago"
+}
+
+/// How long something takes: `3 weeks`.
+pub(crate) fn span(seconds: u64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let days = hours / 24;
-    let text = match () {
+    match () {
         () if seconds < 1 => "Less than a second".to_owned(),
         () if seconds == 1 => "1 second".to_owned(),
         () if seconds < 60 => format!("{seconds} seconds"),
@@ -38,8 +43,7 @@ pub(crate) fn ago(seconds: u64) -> String {
         () if days < 60 => format!("{} weeks", days / 7),
         () if days < 730 => format!("{} months", days / 30),
         () => format!("{} years", days / 365),
-    };
-    text + " ago"
+    }
 }
 
 /// Seconds since 1970 of an RFC 3339 time; none where it is no such time.
@@ -98,6 +102,32 @@ pub(crate) fn now() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
+}
+
+/// Nanoseconds since 1970 now.
+pub(crate) fn nanoseconds() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Nanoseconds since 1970 as an RFC 3339 time in UTC: `2026-11-25T21:40:48.000000001Z`.
+pub(crate) fn rfc3339(nanoseconds: u64) -> String {
+    let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since March 1st of year 0, of which a leap day is the last.
+    let since = day + 719_468;
+    let (era, of_era) = (since / 146_097, since % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (era * 400 + year, month + 3),
+        _ => (era * 400 + year + 1, month - 9),
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:09}Z")
 }
 
 #[cfg(test)]

@@ -101,6 +101,24 @@ impl Vmm {
         (vmm, report_end, channel_end)
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Stops the process where it is, its guest with it, or lets it go on.
+    pub(crate) fn freeze(&self, freeze: bool) -> Result<(), Errno> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let signal = if freeze { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.process), signal)
+    }
+
+    /// Ends the process, whatever it does.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     /// Readable when the VMM has said its last word or died.
     pub(crate) fn report_fd(&self) -> BorrowedFd<'_> {
         self.report.as_fd()

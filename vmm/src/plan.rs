@@ -48,15 +48,13 @@ pub(crate) enum PlanError {
     Hostname(String),
     #[error("The working directory {} is not absolute", .0.display())]
     Workdir(OsString),
-    #[error("Cannot draw a random id")]
-    Random(#[source] rustix::io::Errno),
 }
 
 /// Merges what was typed with what the image says, as docker does.
-pub(crate) fn plan(args: &RunArgs, image: &Execution) -> Result<Task, PlanError> {
+pub(crate) fn plan(args: &RunArgs, image: &Execution, id: &str) -> Result<Task, PlanError> {
     let hostname = match &args.hostname {
         Some(name) => checked_hostname(name)?,
-        None => random_id()?,
+        None => id.to_owned(),
     };
     Ok(Task {
         container: Container {
@@ -121,10 +119,7 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         return Err(PlanError::NoCommand);
     }
     let cwd = match &args.workdir {
-        Some(directory) if !directory.as_bytes().starts_with(b"/") => {
-            return Err(PlanError::Workdir(directory.clone()));
-        }
-        Some(directory) => directory.as_os_str().into(),
+        Some(directory) => workdir(directory)?,
         None => Bytes::from(image.working_dir.as_str()),
     };
     Ok(Process {
@@ -141,21 +136,45 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
     })
 }
 
-/// The image's variables, then those of the files, then those of the flags; a later one wins.
+/// A working directory, which is absolute.
+pub(crate) fn workdir(directory: &OsStr) -> Result<Bytes, PlanError> {
+    match directory.as_bytes().starts_with(b"/") {
+        true => Ok(directory.into()),
+        false => Err(PlanError::Workdir(directory.to_owned())),
+    }
+}
+
+/// The image's variables, then those that were asked for; a later one wins.
 fn environment(args: &RunArgs, image: &Execution) -> Result<Vec<Bytes>, PlanError> {
-    let mut variables = Vec::new();
+    let mut env = Vec::new();
+    let mut more = variables(args.tty, &args.env_file, &args.env)?;
     if args.tty {
+        // The image's own is better, the user's best.
+        env.push(more.remove(0));
+    }
+    let of_image = image
+        .env
+        .iter()
+        .map(|variable| Bytes::from(variable.as_str()));
+    replace(&mut env, of_image.collect());
+    replace(&mut env, more);
+    Ok(env)
+}
+
+/// The variables of a terminal, those of the files, and those of the flags.
+pub(crate) fn variables(
+    tty: bool,
+    files: &[PathBuf],
+    flags: &[OsString],
+) -> Result<Vec<Bytes>, PlanError> {
+    let mut variables = Vec::new();
+    if tty {
         variables.push(b"TERM=xterm".to_vec());
     }
-    for variable in &image.env {
-        set(&mut variables, variable.clone().into_bytes());
+    for path in files {
+        variables.extend(env_file(path)?);
     }
-    for path in &args.env_file {
-        for variable in env_file(path)? {
-            set(&mut variables, variable);
-        }
-    }
-    for typed in &args.env {
+    for typed in flags {
         let name = typed
             .as_bytes()
             .split(|byte| *byte == b'=')
@@ -164,11 +183,23 @@ fn environment(args: &RunArgs, image: &Execution) -> Result<Vec<Bytes>, PlanErro
         if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
             return Err(PlanError::Variable(typed.clone()));
         }
-        if let Some(variable) = inherited(typed.as_bytes()) {
-            set(&mut variables, variable);
-        }
+        variables.extend(inherited(typed.as_bytes()));
     }
     Ok(variables.into_iter().map(Bytes).collect())
+}
+
+/// Puts variables in the place of those with the same names, or adds them.
+pub(crate) fn replace(variables: &mut Vec<Bytes>, more: Vec<Bytes>) {
+    let name = |v: &Bytes| v.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+    for variable in more {
+        match variables
+            .iter_mut()
+            .find(|old| name(old) == name(&variable))
+        {
+            Some(old) => *old = variable,
+            None => variables.push(variable),
+        }
+    }
 }
 
 /// `NAME=VALUE` as it stands; a bare `NAME` with hull's own value, or nothing when hull has none.
@@ -178,17 +209,6 @@ fn inherited(typed: &[u8]) -> Option<Vec<u8>> {
     }
     let value = env::var_os(OsStr::from_bytes(typed))?;
     Some([typed, b"=", value.as_bytes()].concat())
-}
-
-fn set(variables: &mut Vec<Vec<u8>>, variable: Vec<u8>) {
-    let name = |v: &[u8]| v.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
-    match variables
-        .iter_mut()
-        .find(|old| name(old) == name(&variable))
-    {
-        Some(old) => *old = variable,
-        None => variables.push(variable),
-    }
 }
 
 /// docker's format: one variable a line, `#` starts a comment line, blank lines do not count.
@@ -232,14 +252,6 @@ fn checked_hostname(name: &str) -> Result<String, PlanError> {
     } else {
         Err(PlanError::Hostname(name.to_owned()))
     }
-}
-
-/// Twelve hexadecimal digits, what docker shows of a container's id.
-fn random_id() -> Result<String, PlanError> {
-    let mut bytes = [0_u8; 6];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
-        .map_err(PlanError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn hosts(hostname: &str) -> String {

@@ -275,6 +275,25 @@ pub(crate) fn ignore_background_output() {
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
 }
 
+/// Which of the two processes after a fork this is.
+pub(crate) enum Forked {
+    /// The old one.
+    Parent,
+    /// The new one, with one thread and a copy of everything.
+    Child,
+}
+
+/// Makes a second process of this one. To be called while there is one thread: what another one had locked would stay
+/// locked in the child.
+pub(crate) fn fork() -> io::Result<Forked> {
+    // SAFETY: with one thread, every lock and every allocation is whole in the copy; descriptors are shared, not moved.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        _ => Ok(Forked::Parent),
+    }
+}
+
 /// Closes this process's descriptors `first` to `last`. Whoever still owns one of them gets EBADF from then on.
 pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: takes numbers only. No owner of a descriptor relies on it for memory.

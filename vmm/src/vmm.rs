@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
@@ -113,7 +115,9 @@ fn live(
 ) -> Result<(Machine<Running>, u64), VmmError> {
     let start = Start::receive(launcher)?;
     timings.received = now();
-    enter_jail(&start)?;
+    enter_jail(&start, launcher)?;
+    // A process that is stopped does not see its launcher's sockets close. After the jail, for a change of user unsets it.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !probe::has_virtualisation() {
         // Rare, and worth some milliseconds: in an emulator a kernel takes minutes to fail, or never does.
         probe::probe(start.kvm.try_clone().map_err(VmmError::Memory)?)?;
@@ -154,11 +158,15 @@ fn build(
 }
 
 /// Gives up all that the machine does not need.
-fn enter_jail(start: &Start) -> Result<(), VmmError> {
+fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
     let fixed = [&start.kvm, &start.kernel, &start.initramfs, &start.channel];
     let disks = start.disks.iter().map(|disk| &disk.file);
-    let descriptors: Vec<BorrowedFd<'_>> =
-        fixed.into_iter().chain(disks).map(AsFd::as_fd).collect();
+    let descriptors: Vec<BorrowedFd<'_>> = fixed
+        .into_iter()
+        .chain(disks)
+        .map(AsFd::as_fd)
+        .chain([launcher])
+        .collect();
     let missing = jail::enter(&jail::Needs {
         descriptors: &descriptors,
         // The log is standard error, which may be a file.

@@ -27,7 +27,7 @@ impl Signals {
     }
 
     /// The signals that have come since the last call, each once.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         self.0
             .pending()
             .filter_map(|signal| u8::try_from(signal).ok())
@@ -42,11 +42,11 @@ impl AsFd for Signals {
 }
 
 /// Whether a user who sends this wants the end.
-pub(super) fn asks_to_end(signal: u8) -> bool {
+pub(crate) fn asks_to_end(signal: u8) -> bool {
     [SIGINT, SIGTERM].contains(&i32::from(signal))
 }
 
 /// Whether it says that the terminal's window has another size now.
-pub(super) fn tells_of_window(signal: u8) -> bool {
+pub(crate) fn tells_of_window(signal: u8) -> bool {
     i32::from(signal) == SIGWINCH
 }

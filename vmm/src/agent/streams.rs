@@ -1,6 +1,6 @@
-//! The workload's standard streams. A stream that carries nothing costs nothing:
-//! its thread starts with its first byte. Threads, because standard output may
-//! block for as long as its reader likes, and signals must pass all the while.
+//! A process's standard streams on their way to whoever reads them. A stream that carries nothing costs nothing:
+//! its thread starts with its first byte. Threads, because a reader may take as long as it likes, and signals must
+//! pass all the while.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -12,14 +12,27 @@ use std::thread;
 
 use protocol::Stream;
 
+use super::fan::Fan;
+
 /// As much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 
-/// A stream from the guest to this process's standard output or error.
+/// A stream from the guest.
 #[derive(Debug)]
-pub(super) struct Output {
-    which: Stream,
+pub(crate) struct Output {
+    sink: Sink,
     state: State,
+}
+
+/// Where a stream goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Sink {
+    /// To this process's standard output, or error.
+    Own(Stream),
+    /// To everybody who wants it.
+    Fan(Fan),
+    /// Nowhere.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -45,22 +58,32 @@ struct Progress {
 }
 
 impl Output {
-    pub(super) fn new(which: Stream, stream: UnixStream, first: Vec<u8>) -> Self {
+    pub(crate) fn new(sink: Sink, stream: UnixStream, first: Vec<u8>) -> Self {
         let state = State::Idle(stream, first);
-        Self { which, state }
+        Self { sink, state }
     }
 
-    pub(super) fn stream(&self) -> Stream {
-        self.which
+    /// Another end of the connection, to write to: a terminal's goes both ways.
+    pub(crate) fn input(&self) -> Option<UnixStream> {
+        match &self.state {
+            State::Idle(stream, _) => stream.try_clone().ok(),
+            State::Copying { stream, .. } => stream.try_clone().ok(),
+            State::Done => None,
+        }
+    }
+
+    /// Whether it is this stream of the container's.
+    pub(crate) fn carries(&self, which: Stream) -> bool {
+        matches!(&self.sink, Sink::Fan(fan) if fan.stream() == which)
     }
 
     /// Whether the guest has closed it and every byte is written.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
     /// Goes one step on; called when [`Output::as_fd`] is readable.
-    pub(super) fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
             State::Idle(mut stream, mut first) => {
                 let mut bytes = [0; 4096];
@@ -71,9 +94,10 @@ impl Output {
                     Err(_) => {}
                 }
                 if first.is_empty() {
+                    self.sink.close();
                     State::Done
                 } else {
-                    copy(self.which, stream, first)
+                    copy(self.sink.clone(), stream, first)
                 }
             }
             // The thread's end of the pair is closed: it has ended.
@@ -82,9 +106,12 @@ impl Output {
     }
 
     /// After the workload's exit: ends a stream that the guest holds open without using it.
-    pub(super) fn give_up_when_idle(&mut self) {
+    pub(crate) fn give_up_when_idle(&mut self) {
         match &mut self.state {
-            State::Idle(..) => self.state = State::Done,
+            State::Idle(..) => {
+                self.sink.close();
+                self.state = State::Done;
+            }
             State::Copying {
                 stream,
                 progress,
@@ -111,7 +138,24 @@ impl AsFd for Output {
     }
 }
 
-fn copy(which: Stream, stream: UnixStream, first: Vec<u8>) -> State {
+impl Sink {
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Own(Stream::Stderr) => write_all(rustix::stdio::stderr(), bytes),
+            Self::Own(_) => write_all(rustix::stdio::stdout(), bytes),
+            Self::Fan(fan) => fan.write(bytes),
+            Self::Nobody => Ok(()),
+        }
+    }
+
+    fn close(&self) {
+        if let Self::Fan(fan) = self {
+            fan.close();
+        }
+    }
+}
+
+fn copy(sink: Sink, stream: UnixStream, first: Vec<u8>) -> State {
     let stream = Arc::new(stream);
     let progress = Arc::new(Progress::default());
     let Ok((thread, ends_with_thread)) = UnixStream::pair() else {
@@ -119,15 +163,11 @@ fn copy(which: Stream, stream: UnixStream, first: Vec<u8>) -> State {
     };
     let (source, told) = (Arc::clone(&stream), Arc::clone(&progress));
     thread::spawn(move || {
-        let sink = if which != Stream::Stderr {
-            rustix::stdio::stdout()
-        } else {
-            rustix::stdio::stderr()
-        };
-        if pump(&source, sink, &first, &told).is_err() {
+        if pump(&source, &sink, &first, &told).is_err() {
             // Nobody reads our output any more: the workload shall learn it.
             let _ = source.shutdown(Shutdown::Both);
         }
+        sink.close();
         drop(ends_with_thread);
     });
     State::Copying {
@@ -138,76 +178,115 @@ fn copy(which: Stream, stream: UnixStream, first: Vec<u8>) -> State {
     }
 }
 
-fn pump(
-    mut source: &UnixStream,
-    sink: BorrowedFd<'_>,
-    first: &[u8],
-    progress: &Progress,
-) -> io::Result<()> {
-    write_all(sink, first, progress)?;
+fn pump(mut source: &UnixStream, sink: &Sink, first: &[u8], progress: &Progress) -> io::Result<()> {
+    let write = |bytes: &[u8]| -> io::Result<()> {
+        progress.writing.store(true, Ordering::Relaxed);
+        sink.write(bytes)?;
+        progress
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        progress.writing.store(false, Ordering::Relaxed);
+        Ok(())
+    };
+    write(first)?;
     let mut buffer = vec![0; CHUNK];
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(count) => write_all(sink, buffer.get(..count).unwrap_or_default(), progress)?,
+            Ok(count) => write(buffer.get(..count).unwrap_or_default())?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Ok(()),
         }
     }
 }
 
-fn write_all(sink: BorrowedFd<'_>, mut bytes: &[u8], progress: &Progress) -> io::Result<()> {
-    progress.writing.store(true, Ordering::Relaxed);
+fn write_all(sink: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(sink, bytes) {
-            Ok(count) => {
-                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
-                bytes = bytes.get(count..).unwrap_or_default();
-            }
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}
+            // Somebody made our standard output non-blocking: wait as if it were not.
             Err(rustix::io::Errno::AGAIN) => {
-                // Somebody made our standard output non-blocking: wait as if it were not.
-                let mut ready = [rustix::event::PollFd::from_borrowed_fd(
-                    sink,
-                    rustix::event::PollFlags::OUT,
-                )];
-                let _ = rustix::event::poll(&mut ready, None);
+                wait_for(sink, rustix::event::PollFlags::OUT);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    progress.writing.store(false, Ordering::Relaxed);
     Ok(())
 }
 
-/// Copies this process's standard input into the guest until either side ends.
-pub(super) fn serve_stdin(stream: UnixStream) {
+fn wait_for(descriptor: BorrowedFd<'_>, what: rustix::event::PollFlags) {
+    let mut ready = [rustix::event::PollFd::from_borrowed_fd(descriptor, what)];
+    let _ = rustix::event::poll(&mut ready, None);
+}
+
+/// Keys that take a user's terminal away from a command without ending it: docker's Ctrl-P Ctrl-Q.
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// Copies this process's standard input into the guest until either side ends. At its own end it closes the guest's, if
+/// `once`. With `detached`, the detach keys are looked for, and it ends (so that who holds the other end sees it) when they
+/// were typed.
+pub(crate) fn serve_stdin(stream: UnixStream, once: bool, detached: Option<UnixStream>) {
     thread::spawn(move || {
         let mut stream = stream;
         let mut buffer = vec![0; CHUNK];
+        let mut typed = 0;
         loop {
-            match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
+            let bytes = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
                 Ok(0) => break,
-                Ok(count) => {
-                    if stream
-                        .write_all(buffer.get(..count).unwrap_or_default())
-                        .is_err()
-                    {
-                        break;
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
+                Ok(count) => buffer.get(..count).unwrap_or_default(),
+                Err(rustix::io::Errno::INTR) => continue,
                 Err(rustix::io::Errno::AGAIN) => {
-                    let stdin = rustix::stdio::stdin();
-                    let mut ready = [rustix::event::PollFd::from_borrowed_fd(
-                        stdin,
-                        rustix::event::PollFlags::IN,
-                    )];
-                    let _ = rustix::event::poll(&mut ready, None);
+                    wait_for(rustix::stdio::stdin(), rustix::event::PollFlags::IN);
+                    continue;
                 }
                 Err(_) => break,
+            };
+            let kept;
+            let bytes = match &detached {
+                None => bytes,
+                Some(_) => {
+                    kept = without_detach_keys(bytes, &mut typed);
+                    &kept
+                }
+            };
+            if stream.write_all(bytes).is_err() {
+                break;
+            }
+            if typed == DETACH.len()
+                && let Some(detached) = detached
+            {
+                drop(stream);
+                let _ = (&detached).write_all(b"d");
+                return;
             }
         }
-        let _ = stream.shutdown(Shutdown::Write);
+        if once {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
     });
 }
+
+/// What goes to the command of what was typed: all but the detach keys, of which `typed` have come before and after.
+fn without_detach_keys(bytes: &[u8], typed: &mut usize) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len() + DETACH.len());
+    for byte in bytes {
+        if DETACH.get(*typed) == Some(byte) {
+            *typed += 1;
+            if *typed == DETACH.len() {
+                break;
+            }
+            continue;
+        }
+        // Held back in vain.
+        kept.extend(DETACH.iter().take(*typed));
+        *typed = usize::from(DETACH.first() == Some(byte));
+        if *typed == 0 {
+            kept.push(*byte);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use protocol::{Attach, Failure, ProcessId, VERSION, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::*;
-use crate::machine::report::{Counts, Report, Timings};
+use crate::machine::report::{Counts, End, Report, Timings};
 use crate::vmm::send_report;
 
 /// The guest's side of a run, with a VMM that only passes connections on.
@@ -76,7 +76,14 @@ fn run<T: Send + 'static>(
         container: Container::default(),
         process: process(),
     };
-    let outcome = Agent::new(&mut vmm, task, Signals::catch().unwrap()).run();
+    let (mut signals, mut clients, mut told) = (Signals::catch().unwrap(), Vec::new(), false);
+    let watcher = Watcher {
+        container: None,
+        listener: None,
+        clients: &mut clients,
+        told: &mut told,
+    };
+    let outcome = Agent::new(&mut vmm, task, &mut signals, watcher, &None).run();
     (outcome, guest)
 }
 

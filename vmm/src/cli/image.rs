@@ -99,7 +99,7 @@ fn inspect(args: &InspectArgs, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 /// docker's document about an image.
-fn describe(store: &Store, text: &str) -> Result<Value, Failure> {
+pub(super) fn describe(store: &Store, text: &str) -> Result<Value, Failure> {
     let image = store.resolve(text).map_err(rmi::refused)?;
     let config: ImageConfig = store.config(&image.id)?;
     let names = store

@@ -2,18 +2,13 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-const FOREGROUND: &str =
-    "A run stays in the foreground; your shell can put it into the background with `&`.";
 const NO_FILES: &str = "Containers share no files with the host yet: send them in with -i and take them from standard output.";
 const NO_NETWORK: &str = "Containers have no network yet, which is docker's `--network none`.";
 const OWN_KERNEL: &str =
     "Leave it out: the command is root of a kernel of its own, and holds no privilege on the host.";
 const NO_DEVICES: &str = "Devices of the host are never passed into a container.";
-const NOT_KEPT: &str =
-    "Nothing is kept of a container that has ended, so it needs no name or label.";
 
-const FLAGS: [(&[&str], &str); 7] = [
-    (&["-d", "--detach", "--restart"], FOREGROUND),
+const FLAGS: [(&[&str], &str); 5] = [
     (
         &["-v", "--volume", "--mount", "--volumes-from", "--tmpfs"],
         NO_FILES,
@@ -44,7 +39,6 @@ const FLAGS: [(&[&str], &str); 7] = [
         OWN_KERNEL,
     ),
     (&["--device", "--gpus"], NO_DEVICES),
-    (&["--name", "-l", "--label", "--cidfile"], NOT_KEPT),
     (
         &["--init"],
         "Leave it out: hull's own init is always process 1.",

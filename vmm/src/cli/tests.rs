@@ -46,6 +46,7 @@ fn flags_after_the_image_belong_to_the_command() {
     let Verb::Run(args) = cli.verb else {
         panic!("not run")
     };
+    let args = args.create;
     assert!(args.interactive && !args.rm && args.env.is_empty());
     assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
 }
@@ -56,7 +57,7 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
         let error = Cli::try_parse_from(["hull", "run", flag, "x", "image"]).unwrap_err();
         refused::advice(&error)
     };
-    for flag in ["-v", "-d", "--publish=80:80", "--privileged", "--device"] {
+    for flag in ["-v", "--publish=80:80", "--privileged", "--device"] {
         assert!(advice(flag).is_some(), "{flag}");
     }
     assert_eq!(advice("--no-such-flag"), None);

@@ -163,13 +163,11 @@ fn shapes_out_of_bounds_are_refused() {
 }
 
 #[test]
-fn host_names_are_checked_or_drawn() {
+fn host_names_are_checked() {
     for good in ["web", "web-1.example.org", &"x".repeat(64)] {
         assert!(checked_hostname(good).is_ok(), "{good}");
     }
     for bad in ["", "-x", "a b", "a\n", "ü", &"x".repeat(65)] {
         assert!(checked_hostname(bad).is_err(), "{bad}");
     }
-    let (a, b) = (random_id().unwrap(), random_id().unwrap());
-    assert!(a != b && a.len() == 12 && a.chars().all(|c| c.is_ascii_hexdigit()));
 }

@@ -1,0 +1,239 @@
+//! `hull create`, and what `hull run` shares with it: a new container that does not run yet.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use image::reference::Source;
+
+use super::Size;
+use crate::agent::Task;
+use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
+use crate::failure::Failure;
+use crate::library::Library;
+use crate::policy::Policy;
+use crate::registry::{Fetch, When};
+use crate::supervise::{self, Parts};
+use crate::{host, human, jail, plan, signal, store};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Name of the container [default: two random words]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) name: String,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// Call the container by a label; without a value, an empty one
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// Read labels from a file, one KEY[=VALUE] a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) label_file: Vec<PathBuf>,
+    /// What becomes of the output: json-file keeps the last 20 to 40 MB for
+    /// `hull logs`
+    #[arg(long, value_name = "DRIVER", default_value = "json-file")]
+    pub(crate) log_driver: LogDriver,
+    /// Signal with which `hull stop` asks for the end [default: the image's, or
+    /// SIGTERM]
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<signal::Name>,
+    /// Seconds after which `hull stop` ends what goes on
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) stop_timeout: u64,
+    /// When to start the container again after its end: no,
+    /// on-failure[:TIMES], always or unless-stopped (its supervisor does it; a
+    /// reboot ends them all)
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub(crate) restart: Restart,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set an environment variable; without a value, take hull's own
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+    /// Read environment variables from a file, one NAME[=VALUE] a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Working directory inside the container, created when missing
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<OsString>,
+    /// User, and group if given, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Replace the image's ENTRYPOINT (and drop its CMD)
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<OsString>,
+    /// Host name of the container [default: 12 hexadecimal digits, its id]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Memory of the virtual machine, taken from the host as it is used
+    #[arg(short, long, value_name = "SIZE", default_value = "256m")]
+    pub(crate) memory: Size,
+    /// Virtual processors, 1 to 16
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) cpus: String,
+    /// Boot this kernel (an uncompressed ELF with a PVH entry) instead of hull's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Show the guest kernel's log on standard error
+    #[arg(long)]
+    pub(crate) kernel_log: bool,
+    /// What to do on a host that forbids a layer of the VMM's jail: go on with
+    /// the others, or run nothing
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub(crate) jail: jail::Mode,
+    /// When to ask the registry for the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: When,
+    #[command(flatten)]
+    pub(crate) fetch: Fetch,
+    /// Image: NAME[:TAG] in a registry, docker-archive:FILE[:TAG], oci:DIR[:TAG] or
+    /// oci-archive:FILE[:TAG]
+    pub(crate) image: OsString,
+    /// Command and arguments, instead of the image's CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// A container that was just made and is not started yet, and all that starting it takes.
+pub(super) struct Made {
+    pub(super) container: Container,
+    pub(super) supervision: Supervision,
+    pub(super) task: Task,
+    pub(super) parts: Parts,
+}
+
+pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let made = make(args, root, &Fate::default())?;
+    println!("{}", made.container.config.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What only a run settles.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    /// Its report is wanted.
+    pub(super) timings: bool,
+    /// Whoever starts it stays, and nobody can ask for its output afterwards.
+    pub(super) stays: bool,
+}
+
+/// Makes the container: everything that can be refused is refused before there is one.
+pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Made, Failure> {
+    if args.rm && args.restart != Restart::No {
+        return Err(Failure::new(
+            "--rm and --restart do not go together: what is removed cannot be started again",
+        ));
+    }
+    let machine = plan::shape(args)?;
+    let policy = Policy::of_system()?;
+    policy.permits_shape(&machine)?;
+    host::check()?;
+    let kernel = supervise::kernel(args.kernel.as_deref(), machine.cpus.count())?;
+    let initramfs = Library::from_environment();
+    let initramfs = initramfs.initramfs().map_err(supervise::missing)?;
+    let store = store::open(root.clone())?;
+    let source = Source::parse(&args.image)?;
+    policy.permits_source(&source)?;
+    let image = args.fetch.obtain(&store, &source, args.pull)?;
+    let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
+    policy.permits_image(&source, &digests)?;
+    let id = container::new_id()?;
+    let task = plan::plan(args, &image.execution, container::short(&id))?;
+    let kept = !(args.rm && fate.stays);
+    let words = task.process.argv.iter();
+    let config = Config {
+        id,
+        name: args.name.clone(),
+        created: human::nanoseconds(),
+        image: args.image.to_string_lossy().into_owned(),
+        image_id: image.id.to_string(),
+        machine,
+        kernel: args.kernel.as_ref().map(std::path::absolute).transpose()?,
+        command: words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect(),
+        tty: args.tty,
+        interactive: args.interactive,
+        remove: args.rm,
+        labels: labels(args)?,
+        log: if kept {
+            args.log_driver
+        } else {
+            LogDriver::None
+        },
+        stop_signal: match (args.stop_signal, &image.execution.stop_signal) {
+            (Some(signal::Name(number)), _) => number,
+            (None, Some(text)) => text.parse::<signal::Name>()?.0,
+            (None, None) => signal::TERM,
+        },
+        stop_timeout: args.stop_timeout,
+        restart: args.restart,
+        timings: fate.timings,
+    };
+    let parts = Parts {
+        kernel,
+        initramfs,
+        root: store.open_root(&image)?,
+    };
+    let mut cidfile = args.cidfile.as_ref().map(new_file).transpose()?;
+    let containers = Containers::open(&store::directory(root)?)?;
+    let (container, supervision) = containers.create(config, &task)?;
+    if let Some(file) = &mut cidfile {
+        file.write_all(container.config.id.as_bytes())?;
+    }
+    Ok(Made {
+        container,
+        supervision,
+        task,
+        parts,
+    })
+}
+
+fn new_file(path: &PathBuf) -> Result<std::fs::File, Failure> {
+    std::fs::File::create_new(path).map_err(|error| {
+        let text = format!("The file for the container's id, {}", path.display());
+        Failure::new(format!("{text}, cannot be made: {error}"))
+            .hint("Remove it if it is left from a container that is no more.")
+    })
+}
+
+/// Those of the files, then those of the flags; a later one wins.
+fn labels(args: &Args) -> Result<BTreeMap<String, String>, Failure> {
+    let mut labels = BTreeMap::new();
+    let mut set = |text: &str| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        match key.is_empty() || key.contains(char::is_whitespace) {
+            true => Err(Failure::new(format!("{text:?} is no label: KEY[=VALUE]"))),
+            false => {
+                labels.insert(key.to_owned(), value.to_owned());
+                Ok(())
+            }
+        }
+    };
+    for path in &args.label_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("Reading {} failed: {error}", path.display())))?;
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .try_for_each(&mut set)?;
+    }
+    args.label.iter().try_for_each(|text| set(text))?;
+    Ok(labels)
+}

@@ -1,0 +1,125 @@
+//! `hull inspect`: everything that is known of containers, or of images, in docker's documents.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{ask, image};
+use crate::container::{Container, ContainerError, Restart, Status};
+use crate::failure::Failure;
+use crate::listing::{self, Format};
+use crate::{human, store};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to print: json, or a template such as '{{.State.Status}}'
+    #[arg(short, long, default_value = "json")]
+    format: Format,
+    /// Containers or images: names, ids, or beginnings of ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let containers = ask::containers(root.clone())?;
+    let store = store::open(root)?;
+    let mut code = ExitCode::SUCCESS;
+    let mut found = Vec::new();
+    for name in &args.names {
+        let document = match containers.find(name) {
+            Ok(container) => Ok(describe(&container)?),
+            Err(ContainerError::Unknown(_)) => image::describe(&store, name).map_err(|_| {
+                let text = format!("There is no container and no image {name:?}");
+                Failure::new(text).code(1)
+            }),
+            Err(error) => Err(Failure::new(error).code(1)),
+        };
+        match document {
+            Ok(document) => found.push(document),
+            Err(failure) => code = failure.report(),
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        Format::Json | Format::Table => {
+            serde_json::to_writer_pretty(&mut out, &found)?;
+            println!();
+        }
+        ref template => listing::print(&mut out, template, &[], &found)?,
+    }
+    Ok(code)
+}
+
+/// A moment as docker writes it; the year 1 is never.
+fn moment(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0 => "0001-01-01T00:00:00Z".to_owned(),
+        some => human::rfc3339(some),
+    }
+}
+
+/// docker's document about a container, with what hull knows.
+fn describe(container: &Container) -> Result<Value, Failure> {
+    let (config, state, task) = (&container.config, container.state(), container.task()?);
+    let process = &task.process;
+    let text = |bytes: &protocol::Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (program, arguments) = match config.command.split_first() {
+        Some((program, arguments)) => (program.as_str(), arguments),
+        None => ("", &[][..]),
+    };
+    let (restart, retries) = match config.restart {
+        Restart::No => ("no", 0),
+        Restart::OnFailure(most) => ("on-failure", most.unwrap_or(0)),
+        Restart::Always => ("always", 0),
+    };
+    let runs = !matches!(state.status, Status::Created | Status::Exited);
+    Ok(json!({
+        "Id": config.id,
+        "Created": human::rfc3339(config.created),
+        "Path": program,
+        "Args": arguments,
+        "State": {
+            "Status": state.status.to_string(),
+            "Running": runs,
+            "Paused": state.status == Status::Paused,
+            "Restarting": state.status == Status::Restarting,
+            "Dead": false,
+            "Pid": state.vmm,
+            "SupervisorPid": state.pid,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": moment(state.started),
+            "FinishedAt": moment(state.finished),
+        },
+        "Image": config.image_id,
+        "Name": format!("/{}", config.name),
+        "RestartCount": state.restarts,
+        "LogPath": container.log_path(),
+        "HostConfig": {
+            "AutoRemove": config.remove,
+            "LogConfig": { "Type": match config.log {
+                crate::container::LogDriver::JsonFile => "json-file",
+                crate::container::LogDriver::None => "none",
+            } },
+            "RestartPolicy": { "Name": restart, "MaximumRetryCount": retries },
+            "Memory": config.machine.memory.bytes(),
+            "NanoCpus": u64::from(config.machine.cpus.count()) * 1_000_000_000,
+            "ShmSize": task.container.shm_size.unwrap_or(64 << 20),
+            "ReadonlyRootfs": task.container.read_only,
+        },
+        "Config": {
+            "Hostname": text(&task.container.hostname),
+            "User": text(&process.user),
+            "Tty": config.tty,
+            "OpenStdin": config.interactive,
+            "Env": process.env.iter().map(text).collect::<Vec<_>>(),
+            "Cmd": config.command,
+            "Image": config.image,
+            "WorkingDir": text(&process.cwd),
+            "Labels": config.labels,
+            "StopSignal": config.stop_signal.to_string(),
+            "StopTimeout": config.stop_timeout,
+        },
+    }))
+}

@@ -1,0 +1,292 @@
+//! The containers of one user, a directory each: what was asked for, how it stands, what it printed, and the socket of
+//! the process that supervises it. Refuses to know virtual machines.
+//!
+//! Who supervises a container holds its `lock`. A state that says `running` while nobody holds the lock is one that nobody
+//! lived to correct: it reads as `exited`.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+mod config;
+mod home;
+pub(crate) mod log;
+mod names;
+mod state;
+
+pub(crate) use config::{Config, LogDriver, Restart};
+pub(crate) use home::{Containers, new_id, short};
+pub(crate) use state::{KILLED, State, Status};
+
+use crate::agent::Task;
+
+const CONFIG: &str = "config.json";
+const STATE: &str = "state.json";
+const TASK: &str = "task";
+const LOCK: &str = "lock";
+/// No file of ours is longer.
+const LONGEST_FILE: u64 = 16 << 20;
+
+/// Why a container cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ContainerError {
+    #[error("{action} {} failed", .path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{} is damaged", .path.display())]
+    Damaged {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("There is no container {0:?}")]
+    Unknown(String),
+    #[error("{0:?} is the beginning of several containers' ids")]
+    Ambiguous(String),
+    #[error("The name {name:?} is in use by container {id}")]
+    NameTaken { name: String, id: String },
+    #[error("{0:?} is not a name: letters, digits, and then also `_`, `.` and `-`, two at least")]
+    Name(String),
+    #[error("Container {0} runs already")]
+    Running(String),
+}
+
+/// One container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    path: PathBuf,
+    directory: OwnedFd,
+    pub(crate) config: Config,
+}
+
+/// The right to supervise a container, until it is dropped in every process that has it.
+#[derive(Debug)]
+pub(crate) struct Supervision(#[expect(dead_code, reason = "being open is what it is for")] File);
+
+impl Container {
+    fn open(path: PathBuf) -> Result<Self, ContainerError> {
+        let directory = open_directory(&path)?;
+        let mut container = Self {
+            path,
+            directory,
+            config: Config::default(),
+        };
+        let config: Option<Config> = container.read_json(CONFIG)?;
+        let missing = || ContainerError::Damaged {
+            path: container.path.join(CONFIG),
+            source: "it is missing".into(),
+        };
+        let config = config.ok_or_else(missing)?;
+        container.config = config;
+        Ok(container)
+    }
+
+    /// Its directory, open.
+    pub(crate) fn directory(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// The file of its log; rotated away, the older part has `.1` after its name.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.path.join(log::NAME)
+    }
+
+    /// What its first process is and what it is furnished with.
+    pub(crate) fn task(&self) -> Result<Task, ContainerError> {
+        let bytes = self.read(TASK)?.unwrap_or_default();
+        postcard::from_bytes(&bytes).map_err(|error| self.damaged(TASK, error))
+    }
+
+    /// How it stands.
+    pub(crate) fn state(&self) -> State {
+        let state = match self.read_json(STATE) {
+            Ok(state) => state.unwrap_or_default(),
+            Err(error) => State::lost(crate::failure::line(&error)),
+        };
+        match state.status {
+            Status::Running | Status::Paused | Status::Restarting if !self.is_supervised() => {
+                State {
+                    pid: 0,
+                    vmm: 0,
+                    status: Status::Exited,
+                    exit_code: KILLED,
+                    error: "its supervisor was killed, or the host restarted".to_owned(),
+                    ..state
+                }
+            }
+            _ => state,
+        }
+    }
+
+    /// Writes down how it stands: all of it or nothing.
+    pub(crate) fn set_state(&self, state: &State) -> Result<(), ContainerError> {
+        self.write_json(STATE, state)
+    }
+
+    /// Writes its configuration anew.
+    pub(crate) fn set_config(&self) -> Result<(), ContainerError> {
+        self.write_json(CONFIG, &self.config)
+    }
+
+    /// Whether it has not been removed meanwhile.
+    pub(crate) fn is_there(&self) -> bool {
+        rustix::fs::fstat(&self.directory).is_ok_and(|data| data.st_nlink > 0)
+    }
+
+    /// Whether a process supervises it just now.
+    pub(crate) fn is_supervised(&self) -> bool {
+        match self.lock_file() {
+            Ok(file) => matches!(
+                rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
+                Err(Errno::WOULDBLOCK)
+            ),
+            Err(_) => false,
+        }
+    }
+
+    /// Becomes its only supervisor.
+    pub(crate) fn supervise(&self) -> Result<Supervision, ContainerError> {
+        let file = self.lock_file()?;
+        // Whoever looks whether there is a supervisor holds the lock for a moment too.
+        for _ in 0..50 {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Supervision(file)),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(2)),
+                Err(error) => return Err(self.failed("Locking", LOCK, error.into())),
+            }
+        }
+        Err(ContainerError::Running(self.config.name.clone()))
+    }
+
+    /// Waits until nobody supervises it any more, for so long at most.
+    pub(crate) fn wait_for_supervisor(&self, limit: std::time::Duration) -> bool {
+        let start = std::time::Instant::now();
+        while self.is_supervised() {
+            if start.elapsed() > limit {
+                return false;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Removes it, the caller being its supervisor. Follows no link, and leaves what it does not know.
+    pub(crate) fn remove(&self, _supervision: &Supervision) -> Result<(), ContainerError> {
+        // Without its configuration it is none any more, whatever happens after.
+        let rotated = format!("{}.1", log::NAME);
+        let files = [
+            CONFIG,
+            crate::control::NAME,
+            STATE,
+            TASK,
+            log::NAME,
+            rotated.as_str(),
+            LOCK,
+        ];
+        for name in files {
+            match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(self.failed("Removing", name, error.into())),
+            }
+        }
+        let removed = std::fs::remove_dir(&self.path);
+        removed.map_err(|error| self.failed("Removing", "", error))
+    }
+
+    fn lock_file(&self) -> Result<File, ContainerError> {
+        self.file(LOCK, OFlags::RDWR | OFlags::CREATE)
+            .map_err(|error| self.failed("Opening", LOCK, error.into()))
+    }
+
+    fn file(&self, name: &str, flags: OFlags) -> Result<File, Errno> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(rustix::fs::openat(&self.directory, name, flags, mode)?.into())
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, ContainerError> {
+        let mut bytes = Vec::new();
+        let file = match self.file(name, OFlags::RDONLY) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => file.map_err(|error| self.failed("Opening", name, error.into()))?,
+        };
+        file.take(LONGEST_FILE)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.failed("Reading", name, error))?;
+        Ok(Some(bytes))
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ContainerError> {
+        let Some(bytes) = self.read(name)? else {
+            return Ok(None);
+        };
+        let value = serde_json::from_slice(&bytes);
+        value.map(Some).map_err(|error| self.damaged(name, error))
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), ContainerError> {
+        let text = serde_json::to_vec(value).map_err(|error| self.damaged(name, error))?;
+        self.write(name, &text)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ContainerError> {
+        let failed = |error: io::Error| self.failed("Writing", name, error);
+        let temporary = format!("{name}.{}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let written = self.file(&temporary, flags).map_err(io::Error::from);
+        let written = written.and_then(|mut file| file.write_all(bytes));
+        let done = written.and_then(|()| {
+            Ok(rustix::fs::renameat(
+                &self.directory,
+                &*temporary,
+                &self.directory,
+                name,
+            )?)
+        });
+        done.map_err(|error| {
+            let _ = rustix::fs::unlinkat(&self.directory, &*temporary, AtFlags::empty());
+            failed(error)
+        })
+    }
+
+    fn failed(&self, action: &'static str, name: &str, source: io::Error) -> ContainerError {
+        let path = self.path.join(name);
+        ContainerError::File {
+            action,
+            path,
+            source,
+        }
+    }
+
+    fn damaged(
+        &self,
+        name: &str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> ContainerError {
+        let path = self.path.join(name);
+        ContainerError::Damaged {
+            path,
+            source: source.into(),
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, ContainerError> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| ContainerError::File {
+        action: "Opening",
+        path: path.to_owned(),
+        source: error.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

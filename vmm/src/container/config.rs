@@ -1,0 +1,109 @@
+//! What was asked of a container when it was made. Does not change but for its name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::VmConfig;
+
+/// A container as it was asked for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// 64 hexadecimal digits.
+    pub(crate) id: String,
+    /// Its name, of which there is no second one.
+    pub(crate) name: String,
+    /// Nanoseconds since 1970.
+    pub(crate) created: u64,
+    /// The image as it was typed.
+    pub(crate) image: String,
+    /// The image's id.
+    pub(crate) image_id: String,
+    /// The virtual machine.
+    pub(crate) machine: VmConfig,
+    /// A kernel of the user's own.
+    pub(crate) kernel: Option<PathBuf>,
+    /// The command, for lists.
+    pub(crate) command: Vec<String>,
+    /// The first process has a terminal.
+    pub(crate) tty: bool,
+    /// The first process's standard input is kept open.
+    pub(crate) interactive: bool,
+    /// It is removed when it ends.
+    pub(crate) remove: bool,
+    /// What its users call it by.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What becomes of its output.
+    pub(crate) log: LogDriver,
+    /// The signal that asks it to stop, by number.
+    pub(crate) stop_signal: u8,
+    /// Seconds it has to obey.
+    pub(crate) stop_timeout: u64,
+    /// Whether it is started again when it ends by itself.
+    pub(crate) restart: Restart,
+    /// `run --timings`.
+    pub(crate) timings: bool,
+}
+
+/// What becomes of a container's output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub(crate) enum LogDriver {
+    /// Kept, as docker's driver of this name does.
+    #[default]
+    JsonFile,
+    /// Only who is attached sees it.
+    None,
+}
+
+/// When a container is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// When it fails, so many times at most.
+    OnFailure(Option<u32>),
+    /// Always, unless it is stopped.
+    Always,
+}
+
+/// Text that is no restart policy.
+#[derive(Debug, thiserror::Error)]
+#[error("no restart policy: no, on-failure[:TIMES], always or unless-stopped")]
+pub(crate) struct RestartError;
+
+impl FromStr for Restart {
+    type Err = RestartError;
+
+    fn from_str(text: &str) -> Result<Self, RestartError> {
+        match text.split_once(':') {
+            None => match text {
+                "no" | "" => Ok(Self::No),
+                "on-failure" => Ok(Self::OnFailure(None)),
+                // Without a daemon there is nobody who could tell the two apart after a reboot.
+                "always" | "unless-stopped" => Ok(Self::Always),
+                _ => Err(RestartError),
+            },
+            Some(("on-failure", times)) => match times.parse() {
+                Ok(0) => Ok(Self::OnFailure(None)),
+                Ok(times) => Ok(Self::OnFailure(Some(times))),
+                Err(_) => Err(RestartError),
+            },
+            Some(_) => Err(RestartError),
+        }
+    }
+}
+
+impl Restart {
+    /// Whether a container that has ended with this code, not because it was told to, starts once more after `before`
+    /// times.
+    pub(crate) fn again(self, code: u8, before: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure(most) => code != 0 && most.is_none_or(|most| before < most),
+            Self::Always => true,
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The directory with all containers: making, finding, renaming. Who makes or renames holds its lock.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::{Config, Container, ContainerError, Supervision, TASK, names};
+use crate::agent::Task;
+
+/// Names are drawn so many times before a number is added.
+const DRAWS: u32 = 8;
+
+/// All containers of a user.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    path: PathBuf,
+}
+
+impl Containers {
+    /// Those beside the image store at `root`.
+    pub(crate) fn open(root: &Path) -> Result<Self, ContainerError> {
+        let path = root.join("containers");
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed("Making", &path, error))
+            }
+            _ => Ok(Self { path }),
+        }
+    }
+
+    /// Makes a container, named and numbered, and becomes its supervisor.
+    pub(crate) fn create(
+        &self,
+        mut config: Config,
+        task: &Task,
+    ) -> Result<(Container, Supervision), ContainerError> {
+        if !config.name.is_empty() && !names::is_name(&config.name) {
+            return Err(ContainerError::Name(config.name));
+        }
+        let _lock = self.lock()?;
+        let others = self.list()?;
+        let taken = |name: &str| others.iter().find(|other| other.config.name == name);
+        if let Some(other) = taken(&config.name) {
+            let id = short(&other.config.id).to_owned();
+            let name = config.name;
+            return Err(ContainerError::NameTaken { name, id });
+        }
+        if config.name.is_empty() {
+            config.name = free_name(|name| taken(name).is_some())?;
+        }
+        let path = self.path.join(&config.id);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| failed("Making", &path, error))?;
+        let directory = super::open_directory(&path)?;
+        let container = Container {
+            path,
+            directory,
+            config,
+        };
+        let fill = || {
+            let supervision = container.supervise()?;
+            let task = postcard::to_allocvec(task);
+            let task = task.map_err(|error| container.damaged(TASK, error))?;
+            container.write(TASK, &task)?;
+            // Last: with it, it is a container.
+            container.set_config()?;
+            Ok(supervision)
+        };
+        match fill() {
+            Ok(supervision) => Ok((container, supervision)),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&container.path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a container another name.
+    pub(crate) fn rename(
+        &self,
+        container: &mut Container,
+        name: &str,
+    ) -> Result<(), ContainerError> {
+        if !names::is_name(name) {
+            return Err(ContainerError::Name(name.to_owned()));
+        }
+        let _lock = self.lock()?;
+        let taken = self.list()?;
+        if let Some(other) = taken.iter().find(|other| other.config.name == name) {
+            let (name, id) = (name.to_owned(), short(&other.config.id).to_owned());
+            return Err(ContainerError::NameTaken { name, id });
+        }
+        name.clone_into(&mut container.config.name);
+        container.set_config()
+    }
+
+    /// All of them, the newest first. What is being made or removed just now is not among them.
+    pub(crate) fn list(&self) -> Result<Vec<Container>, ContainerError> {
+        let entries =
+            std::fs::read_dir(&self.path).map_err(|e| failed("Reading", &self.path, e))?;
+        let mut containers = Vec::new();
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            match Container::open(entry.path()) {
+                Ok(container) if container.is_over() => {}
+                Ok(container) => containers.push(container),
+                // A directory without a configuration is half a container, and nobody's any more.
+                Err(_) => {}
+            }
+        }
+        containers.sort_by_key(|container| std::cmp::Reverse(container.config.created));
+        Ok(containers)
+    }
+
+    /// The container that `text` means: an id, a name, or the beginning of an id.
+    pub(crate) fn find(&self, text: &str) -> Result<Container, ContainerError> {
+        let unknown = || ContainerError::Unknown(text.to_owned());
+        let mut all = self.list()?;
+        let exact = |c: &Container| c.config.id == text || c.config.name == text;
+        if let Some(index) = all.iter().position(exact) {
+            return Ok(all.swap_remove(index));
+        }
+        if text.is_empty() {
+            return Err(unknown());
+        }
+        all.retain(|container| container.config.id.starts_with(text));
+        match (all.pop(), all.pop()) {
+            (Some(container), None) => Ok(container),
+            (Some(_), Some(_)) => Err(ContainerError::Ambiguous(text.to_owned())),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn lock(&self) -> Result<File, ContainerError> {
+        let path = self.path.join("lock");
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| failed("Opening", &path, error))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| failed("Locking", &path, error.into()))?;
+        Ok(file)
+    }
+}
+
+impl Container {
+    /// Whether it was to be removed at its end, which nobody lived to do; then it is removed now.
+    fn is_over(&self) -> bool {
+        if !self.config.remove || self.is_supervised() {
+            return false;
+        }
+        let state = self.state();
+        state.status == super::Status::Exited
+            && self
+                .supervise()
+                .is_ok_and(|supervision| self.remove(&supervision).is_ok())
+    }
+}
+
+/// The first twelve digits of an id.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// A new container's id: 64 hexadecimal digits.
+pub(crate) fn new_id() -> Result<String, ContainerError> {
+    use std::fmt::Write as _;
+    let mut bytes = [0; 32];
+    random(&mut bytes)?;
+    Ok(bytes.iter().fold(String::new(), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    }))
+}
+
+fn free_name(is_taken: impl Fn(&str) -> bool) -> Result<String, ContainerError> {
+    let mut bytes = [0; 8];
+    for draw in 0.. {
+        random(&mut bytes)?;
+        let number = u64::from_le_bytes(bytes);
+        let mut name = names::name(number);
+        if draw >= DRAWS {
+            name.push_str(&(number >> 44).to_string());
+        }
+        if !is_taken(&name) {
+            return Ok(name);
+        }
+    }
+    unreachable!("the range has no end")
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), ContainerError> {
+    let flags = rustix::rand::GetRandomFlags::empty();
+    match rustix::rand::getrandom(&mut *bytes, flags) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed("Reading", Path::new("random bytes"), error.into())),
+    }
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> ContainerError {
+    let path = path.to_owned();
+    ContainerError::File {
+        action,
+        path,
+        source,
+    }
+}

@@ -1,0 +1,179 @@
+//! Containers as files: found, named, supervised, and never taken for alive when they are dead.
+
+use protocol::Process;
+
+use super::*;
+
+fn task() -> Task {
+    Task {
+        container: protocol::Container::default(),
+        process: Process {
+            id: protocol::ProcessId(1),
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: "".into(),
+            groups: Vec::new(),
+            stdin: false,
+            terminal: None,
+            privileges: protocol::Privileges::FULL,
+            limits: Vec::new(),
+        },
+    }
+}
+
+fn config(name: &str) -> Config {
+    Config {
+        id: new_id().unwrap(),
+        name: name.to_owned(),
+        created: crate::human::nanoseconds(),
+        ..Config::default()
+    }
+}
+
+fn home() -> (tempfile::TempDir, Containers) {
+    let place = tempfile::tempdir().unwrap();
+    let containers = Containers::open(place.path()).unwrap();
+    (place, containers)
+}
+
+#[test]
+fn a_container_is_found_by_id_name_and_beginning() {
+    let (_place, containers) = home();
+    let (made, supervision) = containers.create(config("first"), &task()).unwrap();
+    let (other, _other) = containers.create(config(""), &task()).unwrap();
+    assert!(!other.config.name.is_empty(), "a name is found for it");
+    let id = made.config.id.clone();
+    for text in [id.as_str(), "first", short(&id)] {
+        assert_eq!(containers.find(text).unwrap().config.id, id, "{text}");
+    }
+    assert_eq!(
+        containers.find("first").unwrap().task().unwrap().process,
+        task().process
+    );
+    for text in ["", "no", "firs"] {
+        assert!(
+            matches!(containers.find(text), Err(ContainerError::Unknown(_))),
+            "{text}"
+        );
+    }
+    made.remove(&supervision).unwrap();
+    assert!(!made.is_there());
+    assert!(matches!(
+        containers.find("first"),
+        Err(ContainerError::Unknown(_))
+    ));
+}
+
+#[test]
+fn a_name_is_given_once() {
+    let (_place, containers) = home();
+    let (_first, _supervision) = containers.create(config("name"), &task()).unwrap();
+    let again = containers.create(config("name"), &task());
+    assert!(matches!(again, Err(ContainerError::NameTaken { .. })));
+    let (mut other, _supervision) = containers.create(config("other"), &task()).unwrap();
+    let renamed = containers.rename(&mut other, "name");
+    assert!(matches!(renamed, Err(ContainerError::NameTaken { .. })));
+    containers.rename(&mut other, "third").unwrap();
+    assert_eq!(containers.find("third").unwrap().config.id, other.config.id);
+    for name in ["", "x", "-x", "a/b", "a b", "../etc"] {
+        assert!(containers.rename(&mut other, name).is_err(), "{name:?}");
+    }
+    assert_eq!(containers.list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_state_without_a_supervisor_is_an_end() {
+    let (_place, containers) = home();
+    let (made, supervision) = containers.create(config("name"), &task()).unwrap();
+    let running = State {
+        status: Status::Running,
+        started: 5,
+        vmm: 7,
+        ..State::default()
+    };
+    made.set_state(&running).unwrap();
+    let seen = containers.find("name").unwrap();
+    assert!(seen.is_supervised());
+    assert_eq!(seen.state(), running);
+    assert!(matches!(seen.supervise(), Err(ContainerError::Running(_))));
+    drop(supervision);
+    assert!(!seen.is_supervised());
+    let state = seen.state();
+    assert_eq!((state.status, state.exit_code), (Status::Exited, KILLED));
+    assert_eq!(state.started, 5, "what is known is kept");
+    assert!(!state.error.is_empty());
+}
+
+#[test]
+fn damaged_files_are_told_and_can_be_removed() {
+    let (place, containers) = home();
+    let (made, supervision) = containers.create(config("name"), &task()).unwrap();
+    let directory = place.path().join("containers").join(&made.config.id);
+    std::fs::write(directory.join(STATE), "{\"status\":\"runn").unwrap();
+    let state = made.state();
+    assert_eq!(state.status, Status::Exited);
+    assert!(state.error.contains(STATE), "{}", state.error);
+    std::fs::write(directory.join(TASK), [0xff; 20]).unwrap();
+    assert!(matches!(made.task(), Err(ContainerError::Damaged { .. })));
+    made.remove(&supervision).unwrap();
+    assert!(!directory.exists());
+    // Half a container is none.
+    std::fs::create_dir(place.path().join("containers/half")).unwrap();
+    assert!(containers.list().unwrap().is_empty());
+}
+
+#[test]
+fn what_was_to_be_removed_at_its_end_is_removed_by_who_looks() {
+    let (place, containers) = home();
+    let config = Config {
+        remove: true,
+        ..config("brief")
+    };
+    let (made, supervision) = containers.create(config, &task()).unwrap();
+    let running = State {
+        status: Status::Running,
+        ..State::default()
+    };
+    made.set_state(&running).unwrap();
+    assert_eq!(containers.list().unwrap().len(), 1, "it runs");
+    drop(supervision);
+    assert!(containers.list().unwrap().is_empty());
+    let left = place.path().join("containers").join(&made.config.id);
+    assert!(!left.exists());
+}
+
+#[test]
+fn removing_follows_no_link() {
+    let (place, containers) = home();
+    let (made, supervision) = containers.create(config("name"), &task()).unwrap();
+    let outside = place.path().join("outside");
+    std::fs::write(&outside, "kept").unwrap();
+    let directory = place.path().join("containers").join(&made.config.id);
+    std::os::unix::fs::symlink(&outside, directory.join(log::NAME)).unwrap();
+    assert!(
+        log::Log::open(&made.log_path()).is_err(),
+        "a link is no log"
+    );
+    made.remove(&supervision).unwrap();
+    assert_eq!(std::fs::read(&outside).unwrap(), b"kept");
+}
+
+#[test]
+fn restart_policies_are_read_and_obeyed() {
+    for (text, code, before, again) in [
+        ("no", 1, 0, false),
+        ("always", 0, 99, true),
+        ("unless-stopped", 3, 0, true),
+        ("on-failure", 0, 0, false),
+        ("on-failure", 1, 99, true),
+        ("on-failure:2", 1, 1, true),
+        ("on-failure:2", 1, 2, false),
+    ] {
+        let policy: Restart = text.parse().unwrap();
+        assert_eq!(policy.again(code, before), again, "{text} {code} {before}");
+    }
+    for text in ["sometimes", "always:3", "on-failure:x", "on-failure:"] {
+        assert!(text.parse::<Restart>().is_err(), "{text}");
+    }
+}

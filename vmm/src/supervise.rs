@@ -1,0 +1,295 @@
+//! The process that supervises one container: the VMM's parent, forked off by whoever starts the container, in a session
+//! of its own. It serves the container's socket, writes its log and its state, and removes it at its end if it was to be.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use image::Store;
+use protocol::Status as ProcessStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::agent::{Agent, AgentError, Client, SharedLog, Signals, Task, Watcher};
+use crate::container::log::Log;
+use crate::container::{Container, LogDriver, State, Status, Supervision};
+use crate::control::{Ended, Listener, Request, Socket};
+use crate::failure::Failure;
+use crate::launch::{Died, Vmm};
+use crate::library::{self, Library, LibraryError};
+use crate::session::exit_code;
+use crate::vmm::DiskFile;
+use crate::{host, human, sys};
+
+/// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A run as long as this makes the next wait the first again.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// All that a virtual machine of this container is made of, open.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) kernel: library::Opened,
+    pub(crate) initramfs: library::Opened,
+    /// The image's file system, which counts as used while this is open.
+    pub(crate) root: std::fs::File,
+}
+
+impl Parts {
+    /// Those of a container that was made before.
+    pub(crate) fn of(container: &Container, store: &Store) -> Result<Self, Failure> {
+        let config = &container.config;
+        let image = store.resolve(&config.image_id)?;
+        Ok(Self {
+            kernel: kernel(config.kernel.as_deref(), config.machine.cpus.count())?,
+            initramfs: Library::from_environment().initramfs().map_err(missing)?,
+            root: store.open_root(&image)?,
+        })
+    }
+}
+
+/// The user's own kernel, or hull's for so many processors.
+pub(crate) fn kernel(own: Option<&std::path::Path>, cpus: u8) -> Result<library::Opened, Failure> {
+    match own {
+        Some(path) => Ok(library::open(path)?),
+        None => Library::from_environment().kernel(cpus).map_err(missing),
+    }
+}
+
+/// A file of hull's own is not there.
+pub(crate) fn missing(error: LibraryError) -> Failure {
+    Failure::new(error).hint(
+        "`cargo xtask build` makes it, and HULL_LIB names the directory where it is;\n\
+         `hull doctor` checks all that a run needs.",
+    )
+}
+
+/// Starts the container in a process of its own and gives a connection to its supervisor, on which `first` has been asked.
+/// To be called while this process has one thread.
+#[expect(clippy::exit, reason = "the child of a fork has nothing to go back to")]
+pub(crate) fn start(
+    container: Container,
+    supervision: Supervision,
+    task: Task,
+    parts: Parts,
+    first: &Request,
+) -> Result<Socket, Failure> {
+    let (ours, theirs) = Socket::pair()?;
+    ours.send(first, None)?;
+    match sys::fork()? {
+        sys::Forked::Parent => Ok(ours),
+        sys::Forked::Child => {
+            drop(ours);
+            let supervisor = Supervisor {
+                container,
+                supervision,
+                task,
+                parts,
+                clients: vec![Client::new(theirs)],
+            };
+            supervisor.run();
+            process::exit(0);
+        }
+    }
+}
+
+struct Supervisor {
+    container: Container,
+    supervision: Supervision,
+    task: Task,
+    parts: Parts,
+    clients: Vec<Client>,
+}
+
+/// How one start ended, and whether it was told to.
+struct Run {
+    ended: Ended,
+    told: bool,
+}
+
+impl Supervisor {
+    fn run(mut self) {
+        leave_the_user(self.container.config.machine.kernel_log);
+        let (mut signals, listener, log) = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(failure) => return self.finish(ended(Err(failure)), State::default()),
+        };
+        let mut state = State::default();
+        let mut wait = FIRST_WAIT;
+        loop {
+            (state.status, state.pid) = (Status::Running, process::id());
+            (state.vmm, state.started) = (0, 0);
+            if let Err(error) = self.container.set_state(&state) {
+                return self.finish(ended(Err(error.into())), state);
+            }
+            let start = Instant::now();
+            let run = self.once(&mut signals, &listener, &log);
+            state.started = self.container.state().started;
+            let restart = self.container.config.restart;
+            let again = restart.again(code(&run.ended), state.restarts);
+            if run.told || state.started == 0 || !again {
+                drop(listener);
+                return self.finish(run.ended, state);
+            }
+            if start.elapsed() >= GOOD_RUN {
+                wait = FIRST_WAIT;
+            }
+            note(&mut state, &run.ended, Status::Restarting);
+            let _ = self.container.set_state(&state);
+            self.tell(&run.ended);
+            self.pause(&listener, wait);
+            wait = (wait * 2).min(LONGEST_WAIT);
+            state.restarts += 1;
+        }
+    }
+
+    fn prepare(&self) -> Result<(Signals, Listener, SharedLog), Failure> {
+        let signals = Signals::catch()?;
+        let listener = Listener::bind(self.container.directory())?;
+        let log = match self.container.config.log {
+            LogDriver::None => None,
+            LogDriver::JsonFile => {
+                Some(Arc::new(Mutex::new(Log::open(&self.container.log_path())?)))
+            }
+        };
+        Ok((signals, listener, log))
+    }
+
+    /// One virtual machine, from its start to its end.
+    fn once(&mut self, signals: &mut Signals, listener: &Listener, log: &SharedLog) -> Run {
+        let mut told = false;
+        let mut vmm = match self.parts.boot(&self.container) {
+            Ok(vmm) => vmm,
+            Err(failure) => {
+                let ended = ended(Err(failure));
+                return Run { ended, told };
+            }
+        };
+        let watcher = Watcher {
+            container: Some(&self.container),
+            listener: Some(listener),
+            clients: &mut self.clients,
+            told: &mut told,
+        };
+        let outcome = Agent::new(&mut vmm, self.task.clone(), signals, watcher, log).run();
+        let ended = match outcome {
+            Ok(outcome) => {
+                // The guest powers off by itself now; its report has the counts.
+                let report = self.container.config.timings.then(|| vmm.report());
+                match report.transpose() {
+                    Ok(report) => Ended {
+                        result: Ok(outcome.status),
+                        ticks: outcome.ticks,
+                        report,
+                    },
+                    Err(Died(status)) => ended(Err(AgentError::Died(status).into_failure())),
+                }
+            }
+            Err(error) => {
+                // It may be stopped, or deaf to the end of its sockets.
+                vmm.kill();
+                ended(Err(error.into_failure()))
+            }
+        };
+        Run { ended, told }
+    }
+
+    /// Waits before the next start; not while somebody wants something of it.
+    fn pause(&mut self, listener: &Listener, wait: Duration) {
+        let Ok(timeout) = Timespec::try_from(wait) else {
+            return;
+        };
+        let mut ready = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
+        let _ = poll(&mut ready, Some(&timeout));
+    }
+
+    fn tell(&mut self, ended: &Ended) {
+        for client in self.clients.drain(..) {
+            client.ended(ended);
+        }
+    }
+
+    /// Writes the end down, or leaves nothing, and then tells who wants to know.
+    fn finish(mut self, ended: Ended, mut state: State) {
+        let next = match state.started {
+            0 => Status::Created,
+            _ => Status::Exited,
+        };
+        note(&mut state, &ended, next);
+        let config = &self.container.config;
+        // What cannot be written or removed is made good by whoever looks at the container next.
+        let _ = match config.remove {
+            true => self.container.remove(&self.supervision),
+            false => self.container.set_state(&state),
+        };
+        let Self { supervision, .. } = self;
+        drop(supervision);
+        for client in self.clients.drain(..) {
+            client.ended(&ended);
+        }
+    }
+}
+
+impl Parts {
+    fn boot(&self, container: &Container) -> Result<Vmm, Failure> {
+        let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
+            Ok(library::Opened {
+                path: opened.path.clone(),
+                file: opened.file.try_clone()?,
+            })
+        };
+        let root = DiskFile {
+            file: OwnedFd::from(self.root.try_clone()?),
+            read_only: true,
+        };
+        let (kernel, initramfs) = (copy(&self.kernel)?, copy(&self.initramfs)?);
+        let machine = container.config.machine.clone();
+        Vmm::start(machine, kernel, initramfs, vec![root]).map_err(host::unfit)
+    }
+}
+
+/// An end before there was anything to count.
+fn ended(result: Result<ProcessStatus, Failure>) -> Ended {
+    Ended {
+        result,
+        ticks: [0; 3],
+        report: None,
+    }
+}
+
+fn code(ended: &Ended) -> u8 {
+    match &ended.result {
+        Ok(status) => exit_code(*status),
+        Err(failure) => failure.exit_code(),
+    }
+}
+
+/// Writes an end into a state.
+fn note(state: &mut State, ended: &Ended, status: Status) {
+    state.status = status;
+    (state.pid, state.vmm) = (0, 0);
+    state.finished = human::nanoseconds();
+    state.exit_code = code(ended);
+    state.error = match &ended.result {
+        Ok(_) => String::new(),
+        Err(failure) => failure.line(),
+    };
+}
+
+/// Becomes a process of nobody's session, with none of the user's files open but what was handed on; the kernel's log goes
+/// to the standard error of whoever asked for it.
+fn leave_the_user(keeps_error: bool) {
+    // None of these can fail for a process that was just forked, and none is needed for what follows.
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let Ok(null) = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()) else {
+        return;
+    };
+    let _ = rustix::stdio::dup2_stdin(&null);
+    let _ = rustix::stdio::dup2_stdout(&null);
+    if !keeps_error {
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
