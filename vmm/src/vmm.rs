@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
+use virtio::{Access, Balloon, Block, Console, Entropy, MediumError, Vsock};
 
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
@@ -142,6 +142,7 @@ fn build(
     }
     machine.plug(Entropy::new())?;
     machine.plug(Vsock::new(GUEST_CID, start.channel).map_err(VmmError::Vsock)?)?;
+    machine.plug(Balloon::new())?;
     let console = if log {
         Some(console(&mut machine)?)
     } else {
