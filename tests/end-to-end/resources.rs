@@ -1,5 +1,8 @@
-//! Processors and memory are as many as asked for, and memory is not taken from the host before it is used.
+//! Processors and memory are as many as asked for; memory is not taken from the host before it is used, nor kept when it is not.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 use tests::vm;
 
 #[test]
@@ -38,6 +41,48 @@ fn memory_is_not_taken_before_it_is_used() {
     vm().options(["--memory", "16g"])
         .run("echo ample")
         .prints("ample\n");
+}
+
+/// Memory in MiB that the host holds for the VMM of this launcher.
+fn resident(launcher: u32) -> u64 {
+    let read = |path: String| std::fs::read_to_string(path).unwrap();
+    let children = read(format!("/proc/{launcher}/task/{launcher}/children"));
+    let vmm = children.split_whitespace().next().unwrap();
+    let status = read(format!("/proc/{vmm}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_else(|| panic!("{status}")) / 1024
+}
+
+#[test]
+fn alone_memory_that_the_guest_frees_goes_back_to_the_host() {
+    let script = "
+        trap 'rm /big; echo freed' USR1
+        dd if=/dev/zero of=/big bs=1M count=100 2>/dev/null
+        echo full
+        sleep 100 & wait
+        cat";
+    let mut run = vm()
+        .options(["--memory", "512m"])
+        .stdin_open()
+        .command(["sh", "-c", script])
+        .start();
+    run.wait_for("full");
+    let full = resident(run.id());
+    assert!(full > 100, "{full} MiB");
+    run.signal(Signal::USR1);
+    run.wait_for("freed");
+    // Seconds, but more in a lab that others keep busy.
+    let freed = Instant::now();
+    while resident(run.id()) > full - 90 {
+        assert!(
+            freed.elapsed() < Duration::from_secs(60),
+            "{} of {full} MiB",
+            resident(run.id())
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    run.finish().exits(0);
 }
 
 #[test]

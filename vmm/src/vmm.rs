@@ -13,7 +13,7 @@ use rustix::process::{
 use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use virtio::{Access, Block, Console, Entropy, MediumError, Vsock};
+use virtio::{Access, Balloon, Block, Console, Entropy, MediumError, Vsock};
 
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
@@ -146,6 +146,7 @@ fn build(
     }
     machine.plug(Entropy::new())?;
     machine.plug(Vsock::new(GUEST_CID, start.channel).map_err(VmmError::Vsock)?)?;
+    machine.plug(Balloon::new())?;
     let console = if log {
         Some(console(&mut machine)?)
     } else {

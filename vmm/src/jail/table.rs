@@ -106,7 +106,7 @@ const BOTH: &[Rule] = &[
     rule(libc::SYS_mprotect, NO_CODE),
     rule(libc::SYS_mremap, ANY),
     rule(libc::SYS_munmap, ANY),
-    // The allocator and a thread's end give pages back.
+    // The allocator, a thread's end and the balloon give pages back.
     rule(
         libc::SYS_madvise,
         &[Check::OneOf(2, &[flags(MADV_DONTNEED), flags(MADV_FREE)])],

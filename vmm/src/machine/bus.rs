@@ -16,6 +16,7 @@ const RESET: u8 = 0xfe;
 pub(crate) struct Bus {
     slots: Vec<Arc<dyn Slot>>,
     uart: Mutex<Uart>,
+    late: Mutex<()>,
 }
 
 /// The guest pulled the reset line.
@@ -28,6 +29,7 @@ impl Bus {
         Self {
             slots,
             uart: Mutex::new(uart),
+            late: Mutex::new(()),
         }
     }
 
@@ -44,6 +46,11 @@ impl Bus {
         if let Some((slot, offset)) = self.at(address, data.len()) {
             slot.write(offset, data);
         }
+    }
+
+    /// Held by the processor that brings what KVM let wait: one at a time, and the others wait until it is there.
+    pub(crate) fn late(&self) -> MutexGuard<'_, ()> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The guest reads a port.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use thiserror::Error;
-use virtio::{DeviceError, Mmio, Notify, QUEUE_NOTIFY, Slot, VirtioDevice, WINDOW};
+use virtio::{
+    DeviceError, Mmio, Notify, QUEUE_ADDRESSES, QUEUE_NOTIFY, Slot, VirtioDevice, WINDOW,
+};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::command_line::CommandLine;
@@ -154,6 +156,9 @@ fn wire(
         vm.register_ioevent(&kick, &IoEventAddress::Mmio(window + QUEUE_NOTIFY), queue)?;
         kicks.push(kick);
     }
+    let addresses = IoEventAddress::Mmio(window + QUEUE_ADDRESSES.start);
+    let length = QUEUE_ADDRESSES.end - QUEUE_ADDRESSES.start;
+    vm.register_coalesced_mmio(addresses, u32::try_from(length).unwrap_or(0))?;
     Ok(Arc::new(Wires {
         name,
         interrupt,

@@ -188,6 +188,61 @@ fn a_notification_reaches_the_device_without_an_exit() {
     );
 }
 
+/// mov dword [0xd0000000 + register], value
+fn write(register: u8, value: u32) -> Vec<u8> {
+    [
+        &[0xc7, 0x05, register, 0x00, 0x00, 0xd0],
+        &value.to_le_bytes()[..],
+    ]
+    .concat()
+}
+
+#[test]
+fn addresses_of_queues_reach_the_device_without_exits_and_in_time() {
+    let mut machine = built(1);
+    machine.plug(Entropy::new()).unwrap();
+    let memory = machine.memory.view().clone();
+    // One chain: 16 bytes for the device to write.
+    let descriptor = [0x20_3000_u64.to_le_bytes(), [16, 0, 0, 0, 2, 0, 0, 0]].concat();
+    for (address, bytes) in [(0x20_0000, &descriptor[..]), (0x20_1000, &[0, 0, 1, 0])] {
+        memory.write_slice(bytes, GuestAddress(address)).unwrap();
+    }
+    let steps = [
+        (0x70, 1),
+        (0x70, 3),
+        (0x24, 1),
+        (0x20, 1),
+        (0x70, 11),
+        (0x80, 0x20_0000),
+        (0x90, 0x20_1000),
+        (0xa0, 0x20_2000),
+        (0x44, 1),
+        (0x70, 15),
+        (0x50, 0),
+    ];
+    let wait = [
+        &[0xb9, 0x00, 0x00, 0x10, 0x00][..], // mov ecx, 1 << 20
+        &[0xe6, 0x80],                       // out 0x80, al
+        &[0x66, 0x83, 0x3d, 0x02, 0x20, 0x20, 0x00, 0x00], // cmp word [0x202002], 0: the used index
+        &[0x75, 0x05],                       // jne over the loop and the fault
+        &[0x49],                             // dec ecx
+        &[0x75, 0xf1],                       // jnz to the out
+        &FAULT,
+        &END,
+    ];
+    let code = steps.map(|(register, value)| write(register, value));
+    let (end, counts) = run(machine
+        .boot_code(&[code.concat(), wait.concat()].concat())
+        .unwrap());
+    assert_eq!(end, End::Orderly);
+    assert_eq!(counts.mmio, 7);
+    let mut random = [0; 16];
+    memory
+        .read_slice(&mut random, GuestAddress(0x20_3000))
+        .unwrap();
+    assert_ne!(random, [0; 16]);
+}
+
 #[test]
 fn memory_above_4_gib_is_there() {
     let config = VmConfig {

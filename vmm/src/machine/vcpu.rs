@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, kvm_sregs, kvm_xcrs};
+use kvm_bindings::{CpuId, kvm_coalesced_mmio, kvm_sregs, kvm_xcrs};
 use kvm_bindings::{KVM_INTERNAL_ERROR_EMULATION, kvm_cpuid_entry2};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
@@ -15,6 +15,9 @@ use crate::sys::{self, ExitSwitch};
 mod state;
 
 pub(crate) use state::{VcpuState, msr_numbers};
+
+/// More writes than KVM lets wait at once: what one page holds.
+const MOST_LATE: usize = 4096 / size_of::<kvm_coalesced_mmio>();
 
 /// Model-specific register of the time-stamp counter.
 const TSC: u32 = 0x10;
@@ -52,7 +55,8 @@ fn enabled(components: u64) -> kvm_xcrs {
 impl Vcpu {
     /// Makes processor number `index` of `vm`. All but the first wait for the first to start them.
     pub(crate) fn new(vm: &VmFd, index: u8, cpuid: &[kvm_cpuid_entry2]) -> io::Result<Self> {
-        let fd = vm.create_vcpu(index.into())?;
+        let mut fd = vm.create_vcpu(index.into())?;
+        fd.map_coalesced_mmio_ring()?;
         let table =
             CpuId::from_entries(cpuid).map_err(|error| io::Error::other(format!("{error:?}")))?;
         fd.set_cpuid2(&table)?;
@@ -106,7 +110,10 @@ impl Vcpu {
                 }
                 Ok(VcpuExit::MmioWrite(address, data)) => {
                     self.counts.mmio += 1;
-                    bus.write(address, data);
+                    let (mut copy, length) = ([0; 8], data.len().min(8));
+                    copy[..length].copy_from_slice(&data[..length]);
+                    self.bring_late_writes(bus);
+                    bus.write(address, &copy[..length]);
                     continue;
                 }
                 Ok(VcpuExit::IoIn(port, data)) => {
@@ -129,6 +136,7 @@ impl Vcpu {
                 Err(error) if error.errno() == rustix::io::Errno::INTR.raw_os_error() => {
                     self.counts.interrupted += 1;
                     if self.asked_to_leave() {
+                        self.bring_late_writes(bus);
                         return Stop::Asked;
                     }
                     continue;
@@ -142,6 +150,19 @@ impl Vcpu {
             self.counts.other += 1;
             // A panic ends in a reset or, if things are bad, in a triple fault; the message is what matters.
             return Stop::End(bus.panic().map_or(end, |message| End::Panic { message }));
+        }
+    }
+
+    /// Lets the writes that KVM let wait take effect. All processors share its list: whoever comes takes all that is there.
+    fn bring_late_writes(&mut self, bus: &Bus) {
+        let _turn = bus.late();
+        // Bounded, for other processors may write on.
+        for _ in 0..MOST_LATE {
+            let Ok(Some(late)) = self.fd.coalesced_mmio_read() else {
+                return;
+            };
+            let length = usize::try_from(late.len).unwrap_or(usize::MAX);
+            bus.write(late.phys_addr, late.data.get(..length).unwrap_or_default());
         }
     }
 

@@ -33,7 +33,7 @@ impl<'m> Chain<'m> {
     pub(crate) fn push(
         &mut self,
         memory: &'m GuestMemoryMmap,
-        address: u64,
+        address: GuestAddress,
         length: u32,
         writable: bool,
     ) -> Result<(), ChainFault> {
@@ -51,7 +51,7 @@ impl<'m> Chain<'m> {
         };
         // A buffer may lie across regions that adjoin. None of length zero is looked up: it contributes nothing.
         for slice in memory
-            .get_slices(GuestAddress(address), length, access)
+            .get_slices(address, length, access)
             .map_err(|_| ChainFault::Memory)?
         {
             segments.push(slice.map_err(|_| ChainFault::Memory)?);

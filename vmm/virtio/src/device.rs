@@ -136,10 +136,10 @@ impl<'a> Io<'a> {
         queue: usize,
         mut serve: impl FnMut(&mut Chain<'a>) -> Result<Served, DeviceError>,
     ) -> Result<(), DeviceError> {
-        let Some(state) = self.queues.get_mut(queue).filter(|state| state.ready) else {
+        let Some(ready) = self.queues.get_mut(queue).filter(|queue| queue.0.ready) else {
             return Ok(());
         };
-        let mut ring = state.open(queue, self.memory, self.features)?;
+        let mut ring = ready.open(queue, self.memory, self.features)?;
         let end = drain(&mut ring, &mut serve)?;
         self.used |= ring.must_interrupt()?;
         if end == End::Share {

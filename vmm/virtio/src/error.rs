@@ -7,8 +7,8 @@ use std::io;
 /// The transport answers with `DEVICE_NEEDS_RESET` (virtio 1.2 §2.1.1) and serves no queue until the guest resets the device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// A ring of the queue is misaligned or not wholly in one region of guest memory.
-    #[error("Queue {queue}: {ring} ring at {address:#x} is misaligned or not in memory")]
+    /// A ring of the queue is not wholly in one region of guest memory.
+    #[error("Queue {queue}: {ring} ring at {address:#x} is not in memory")]
     Ring {
         /// Index of the queue.
         queue: usize,
@@ -26,6 +26,14 @@ pub enum DeviceError {
         seen: u16,
         /// What the driver wrote.
         claimed: u16,
+    },
+    /// `virtio_queue` cannot work the queue: a ring is misaligned.
+    #[error("Queue {queue}: {error}")]
+    Queue {
+        /// Index of the queue.
+        queue: usize,
+        /// What it says.
+        error: virtio_queue::Error,
     },
     /// A descriptor chain that virtio 1.2 §2.7.5 does not allow.
     #[error("Queue {queue}: descriptor chain {fault}")]

@@ -14,8 +14,7 @@ mod tests;
 use vm_memory::{Bytes, GuestAddress};
 
 use self::targets::{Disk, Pages, Random, Sockets, Target, Terminal};
-use crate::guest::{Guest, REGIONS};
-use crate::queue::WRITE;
+use crate::guest::{Guest, REGIONS, WRITE};
 
 /// Most steps of one run.
 const STEPS: usize = 256;

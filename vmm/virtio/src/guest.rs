@@ -14,8 +14,13 @@ use std::sync::{Arc, Mutex};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::queue::{EVENT_IDX, INDIRECT, INDIRECT_DESC, NEXT, WRITE};
+use crate::queue::{EVENT_IDX, INDIRECT_DESC};
 use crate::{DeviceError, Mmio, Notify, QUEUE_NOTIFY, Slot, VirtioDevice};
+
+/// Flags of a descriptor (virtio 1.2 §2.7.5): it goes on in `next`, is for the device to write, holds a table.
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
 
 /// Regions of memory: two that adjoin and one far away.
 pub(crate) const REGIONS: [(u64, usize); 3] =
@@ -195,9 +200,8 @@ impl Guest {
         if self.next_buffer + length as u64 > end {
             self.next_buffer = BUFFERS;
         }
-        let start = self.next_buffer;
         self.next_buffer += length as u64;
-        start
+        self.next_buffer - length as u64
     }
 
     /// Offers a chain with these readable buffers, then writable ones of these lengths.
@@ -355,13 +359,12 @@ impl Guest {
     pub(crate) fn take(&mut self, queue: usize) -> Option<Answer> {
         let ring = self.rings(queue) + 0x8000;
         let driver = &mut self.queues[queue];
-        let used: u16 = self.memory.read_obj(GuestAddress(ring + 2)).unwrap();
-        if used == driver.taken {
+        if self.memory.read_obj::<u16>(GuestAddress(ring + 2)).unwrap() == driver.taken {
             return None;
         }
         let entry = ring + 4 + u64::from(driver.taken % driver.size) * 8;
         driver.taken = driver.taken.wrapping_add(1);
-        let head: u32 = self.memory.read_obj(GuestAddress(entry)).unwrap();
+        let head = self.memory.read_obj::<u32>(GuestAddress(entry)).unwrap();
         let length = self.memory.read_obj(GuestAddress(entry + 4)).unwrap();
         let head = u16::try_from(head).unwrap();
         let offer = driver.chains.remove(&head).unwrap();

@@ -47,5 +47,5 @@ pub use device::{Io, Served, VirtioDevice};
 pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
 pub use mmio::Mmio;
-pub use slot::{Notify, QUEUE_NOTIFY, Slot, StateError, WINDOW};
+pub use slot::{Notify, QUEUE_ADDRESSES, QUEUE_NOTIFY, Slot, StateError, WINDOW};
 pub use vsock::{MOST_CONNECTIONS, Vsock, VsockState};

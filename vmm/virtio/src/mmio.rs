@@ -183,8 +183,8 @@ impl<D: VirtioDevice> Mmio<D> {
                 let features = inner.device.features() | TRANSPORT_FEATURES;
                 register::half(features, registers.device_features_sel)
             }
-            register::QUEUE_SIZE_MAX => D::QUEUES.get(selected).copied().unwrap_or(0).into(),
-            register::QUEUE_READY => queue.is_some_and(|queue| queue.ready).into(),
+            register::QUEUE_SIZE_MAX => queue.map_or(0, |queue| queue.0.max_size).into(),
+            register::QUEUE_READY => queue.is_some_and(|queue| queue.0.ready).into(),
             register::STATUS => registers.status,
             // There are no shared memory regions: a length of -1 says so.
             register::SHM_LEN_LOW..=register::SHM_BASE_HIGH => u32::MAX,
@@ -219,10 +219,8 @@ impl<D: VirtioDevice> Mmio<D> {
                 if registers.status == ACKNOWLEDGE | DRIVER | FEATURES_OK =>
             {
                 let selected = usize::try_from(registers.queue_sel).unwrap_or(usize::MAX);
-                if let (Some(queue), Some(&max)) =
-                    (inner.queues.get_mut(selected), D::QUEUES.get(selected))
-                {
-                    set_queue(queue, max, offset, value);
+                if let Some(queue) = inner.queues.get_mut(selected) {
+                    set_queue(queue, offset, value);
                 }
             }
             _ => (),
@@ -237,19 +235,21 @@ fn kick<D: VirtioDevice>(device: &mut D, queue: usize, io: &mut Io<'_>) -> Resul
     }
 }
 
-fn set_queue(queue: &mut Queue, max: u16, offset: u64, value: u32) {
+fn set_queue(queue: &mut Queue, offset: u64, value: u32) {
+    let allowed = queue.may_be(value);
+    let state = &mut queue.0;
     match offset {
-        register::QUEUE_READY => queue.ready = value == 1,
-        _ if queue.ready => (),
-        register::QUEUE_SIZE if Queue::is_size(value, max) => {
-            queue.size = u16::try_from(value).unwrap_or(max);
+        register::QUEUE_READY => state.ready = value == 1,
+        _ if state.ready => (),
+        register::QUEUE_SIZE if allowed => {
+            state.size = u16::try_from(value).unwrap_or(state.max_size);
         }
-        register::QUEUE_DESC_LOW => register::set_half(&mut queue.table, 0, value),
-        register::QUEUE_DESC_HIGH => register::set_half(&mut queue.table, 1, value),
-        register::QUEUE_DRIVER_LOW => register::set_half(&mut queue.available, 0, value),
-        register::QUEUE_DRIVER_HIGH => register::set_half(&mut queue.available, 1, value),
-        register::QUEUE_DEVICE_LOW => register::set_half(&mut queue.used, 0, value),
-        register::QUEUE_DEVICE_HIGH => register::set_half(&mut queue.used, 1, value),
+        register::QUEUE_DESC_LOW => register::set_half(&mut state.desc_table, 0, value),
+        register::QUEUE_DESC_HIGH => register::set_half(&mut state.desc_table, 1, value),
+        register::QUEUE_DRIVER_LOW => register::set_half(&mut state.avail_ring, 0, value),
+        register::QUEUE_DRIVER_HIGH => register::set_half(&mut state.avail_ring, 1, value),
+        register::QUEUE_DEVICE_LOW => register::set_half(&mut state.used_ring, 0, value),
+        register::QUEUE_DEVICE_HIGH => register::set_half(&mut state.used_ring, 1, value),
         _ => (),
     }
 }

@@ -1,6 +1,7 @@
 //! What a machine sees of a device: one window of registers, some queues, perhaps one host descriptor.
 //! Refuses to know which device it is, and what raises an interrupt.
 
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use crate::DeviceError;
@@ -11,6 +12,10 @@ pub const WINDOW: u64 = 0x1000;
 /// Offset in the window of the queue-notify register (virtio 1.2 §4.2.2). A 32-bit write of a queue's index is a
 /// kick of that queue, so an ioeventfd with that datamatch may stand for it.
 pub const QUEUE_NOTIFY: u64 = 0x50;
+
+/// Registers with the addresses of a queue's rings. What is written there shows in no register, and counts once another one is
+/// written: a machine may let it wait until then (KVM's coalesced MMIO), as long as it comes in its order.
+pub const QUEUE_ADDRESSES: Range<u64> = 0x80..0xa8;
 
 /// A device behind its transport, with the device's type erased.
 ///

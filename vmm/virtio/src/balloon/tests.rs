@@ -4,8 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Balloon;
 use crate::contract::{Subject, device_contract};
-use crate::guest::Guest;
-use crate::queue::WRITE;
+use crate::guest::{Guest, WRITE};
 
 const REPORT: usize = 2;
 const PLACE: u64 = 8 << 20;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Subject, fresh, recovers, started};
-use crate::queue::{INDIRECT, NEXT, WRITE};
+use crate::guest::{INDIRECT, NEXT, WRITE};
 
 /// Descriptors (address, length, flags, next) from index 0 on; the chain begins there. The table at `TABLE` is for indirect
 /// ones.

@@ -14,8 +14,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Input;
-use crate::guest::Guest;
-use crate::queue::WRITE;
+use crate::guest::{Guest, WRITE};
 use crate::{Access, Balloon, Block, Console, Entropy, VirtioDevice, Vsock};
 
 /// A device with its host side.

@@ -75,7 +75,7 @@ fn check<D: VirtioDevice>(inner: &Inner<D>, saved: &Saved<D::State>) -> Result<(
     }
     let possible = saved.queues.len() == D::QUEUES.len()
         && (saved.queues.iter().zip(D::QUEUES))
-            .all(|(queue, &max)| queue.is_possible(max) && (negotiated || !queue.ready));
+            .all(|(queue, &max)| queue.is_possible(max) && (negotiated || !queue.0.ready));
     match possible {
         true => Ok(()),
         false => Err(StateError::Impossible("queue")),
