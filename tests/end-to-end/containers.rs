@@ -11,7 +11,8 @@ struct Detached(&'static str);
 
 impl Detached {
     fn new(name: &'static str, options: &[&str], script: &str) -> Self {
-        let words = ["-d", "--name", name].iter().chain(options);
+        let words = ["-d", "--name", name].into_iter();
+        let words = words.chain(options.iter().copied());
         let run = hull(["run"]).image(&tests::fixture::busybox());
         run.options(words).run(script).exits(0);
         Self(name)
@@ -126,7 +127,7 @@ fn what_is_made_can_be_started_and_attached_to() {
     again.exits(0);
     let attached = made.verb("attach", &["--no-stdin"], &[]).start();
     made.verb("stop", &["-t", "1"], &[]).finish().exits(0);
-    attached.finish().exits(137);
+    attached.finish().exits(143);
     made.verb("start", &["-a", "-i"], &[]).finish();
 }
 
