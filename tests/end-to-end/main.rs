@@ -16,6 +16,7 @@ mod python;
 mod registry;
 mod resources;
 mod signals;
+mod sizes;
 mod streams;
 mod terminal;
 mod timings;

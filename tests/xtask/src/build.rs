@@ -57,10 +57,14 @@ pub(crate) fn images() -> Result<()> {
     )
 }
 
+/// What makes hull smaller at no cost: nothing unwinds a program that aborts when it panics, and of an address to relocate
+/// a bit is enough (6,000 of them, 24 bytes each otherwise, read at each start).
+const SMALLER: &str = " -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs";
+
 /// Builds the program.
 fn program() -> Result<PathBuf> {
     let built = progress::step("Building hull", || {
-        linked("static", "release", "hull", &[], "")
+        linked("static", "release", "hull", &[], SMALLER)
     })?;
     let hull = workspace::target().join("hull/bin/hull");
     install(&built, &hull)?;
