@@ -46,8 +46,12 @@ fn memory_is_not_taken_before_it_is_used() {
 /// Memory in MiB that the host holds for the VMM of this launcher.
 fn resident(launcher: u32) -> u64 {
     let read = |path: String| std::fs::read_to_string(path).unwrap();
-    let children = read(format!("/proc/{launcher}/task/{launcher}/children"));
-    let vmm = children.split_whitespace().next().unwrap();
+    let child = |of: &str| {
+        let children = read(format!("/proc/{of}/task/{of}/children"));
+        children.split_whitespace().next().unwrap().to_owned()
+    };
+    // The launcher's child is the supervisor.
+    let vmm = child(&child(&launcher.to_string()));
     let status = read(format!("/proc/{vmm}/status"));
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
