@@ -42,7 +42,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     program()
 }
 
-/// Makes the images that the tests run; the one with python3 takes two minutes, once.
+/// Makes the images that the tests run; those of Debian take two minutes each, once.
 pub(crate) fn images() -> Result<()> {
     apt::need(&[
         ("/bin/busybox", "busybox-static"),
@@ -54,6 +54,10 @@ pub(crate) fn images() -> Result<()> {
     progress::step(
         "Making an image of Debian with python3",
         tests::fixture::make_python,
+    )?;
+    progress::step(
+        "Making an image of Debian with redis, nginx and postgresql",
+        tests::fixture::make_servers,
     )
 }
 

@@ -70,6 +70,12 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     build::images()?;
     let suite = executable(&["--package", "tests", "--test", "end-to-end"])?;
     let machine = executable(&["--package", "hull", "--bin", "hull"])?;
+    if filter.is_none() {
+        let archives = executable(&["--package", "tests", "--test", "archives"])?;
+        progress::step("Testing archives that mean harm", || {
+            succeed(&mut Command::new(&archives))
+        })?;
+    }
     if demo::boots_linux(&hull)? {
         progress::step("Running the end-to-end tests", || {
             succeed(&mut suite_command(&suite, filter))
