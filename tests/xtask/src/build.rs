@@ -76,6 +76,7 @@ fn guest() -> Result<PathBuf> {
     apt::need(&[
         ("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12"),
         ("make", "make"),
+        ("patch", "patch"),
         ("gcc", "gcc"),
         ("ld", "binutils"),
         ("flex", "flex"),
