@@ -147,7 +147,11 @@ fn a_directory_of_100_000_entries() {
         names += &name;
         names.push('\n');
     }
-    std::fs::write(&file, image_of(layer)).unwrap();
+    let image = Image {
+        layers: vec![layer.finish().unwrap()],
+        config: serde_json::json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] }),
+    };
+    std::fs::write(&file, image.docker_archive("crowd:latest").unwrap()).unwrap();
     let script = "
         busybox ls /crowd | busybox sha256sum | busybox cut -c 1-64
         busybox find /crowd -type f | busybox wc -l
@@ -158,8 +162,7 @@ fn a_directory_of_100_000_entries() {
         "{}\n100000\nfound\n100000\n",
         tests::archive::hexadecimal(names.as_bytes())
     );
-    vm().image(&format!("oci-archive:{}", file.display()))
-        .options(["-e", "PATH=/bin"])
+    vm().image(&format!("docker-archive:{}", file.display()))
         .limit(std::time::Duration::from_secs(300))
         .run(script)
         .prints(&expected);

@@ -20,14 +20,17 @@ pub(crate) struct Args {
 
 /// Runs every test, or the end-to-end tests asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    apt::need(&[
+    let mut packages = demo::packages();
+    packages.extend(build::IMAGES);
+    packages.extend([
         ("fsck.erofs", "erofs-utils"),
         // What the registry client is tested with and against.
         ("docker-registry", "docker-registry"),
         ("openssl", "openssl"),
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
-    ])?;
+    ]);
+    apt::need(&packages)?;
     if let Some(filter) = &args.end_to_end {
         return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
     }
