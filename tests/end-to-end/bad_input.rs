@@ -93,6 +93,83 @@ fn names_that_lead_out_of_the_root() {
 }
 
 #[test]
+fn absolute_names_are_names_in_the_image() {
+    let directory = scratch("absolute").unwrap();
+    let file = directory.join("image.tar");
+    let planted = directory.join("planted");
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    let mut layer = Layer::new();
+    layer.file("bin/cat", mode(0o755), &busybox).unwrap();
+    let name = planted.to_str().unwrap().as_bytes();
+    layer
+        .raw(tar::EntryType::Regular, name, b"", b"inside\n")
+        .unwrap();
+    std::fs::write(&file, image_of(layer)).unwrap();
+    vm().image(&format!("oci-archive:{}", file.display()))
+        .command(["/bin/cat".as_ref(), planted.as_os_str()])
+        .finish()
+        .prints("inside\n");
+    assert!(!planted.exists());
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn gigantic_sizes() {
+    let records: [&[(&str, &[u8])]; 2] = [
+        &[("size", b"9000000000000000000")],
+        &[
+            ("GNU.sparse.size", b"9000000000000000000"),
+            ("GNU.sparse.map", b"0,0"),
+        ],
+    ];
+    for records in records {
+        let mut layer = Layer::new();
+        layer.records(records).unwrap();
+        layer.file("gigantic", mode(0o644), b"").unwrap();
+        refused("gigantic", "oci-archive", &image_of(layer));
+    }
+}
+
+#[test]
+fn a_directory_of_100_000_entries() {
+    let directory = scratch("crowd").unwrap();
+    let file = directory.join("image.tar");
+    let mut layer = Layer::new();
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    layer.file("bin/busybox", mode(0o755), &busybox).unwrap();
+    layer.symlink("bin/sh", "busybox").unwrap();
+    let mut names = String::new();
+    for number in 0..100_000 {
+        let name = format!("entry-{number:05}");
+        let path = format!("crowd/{name}");
+        let content: &[u8] = if number == 77_777 { b"found\n" } else { b"" };
+        layer.file(path, mode(0o644), content).unwrap();
+        names += &name;
+        names.push('\n');
+    }
+    let image = Image {
+        layers: vec![layer.finish().unwrap()],
+        config: serde_json::json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] }),
+    };
+    std::fs::write(&file, image.docker_archive("crowd:latest").unwrap()).unwrap();
+    let script = "
+        busybox ls /crowd | busybox sha256sum | busybox cut -c 1-64
+        busybox find /crowd -type f | busybox wc -l
+        busybox cat /crowd/entry-77777
+        busybox rm /crowd/entry-00000 && : >/crowd/one-more
+        busybox ls /crowd | busybox wc -l";
+    let expected = format!(
+        "{}\n100000\nfound\n100000\n",
+        tests::archive::hexadecimal(names.as_bytes())
+    );
+    vm().image(&format!("docker-archive:{}", file.display()))
+        .limit(std::time::Duration::from_secs(300))
+        .run(script)
+        .prints(&expected);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn hard_links_to_nothing() {
     let mut layer = Layer::new();
     layer.hard_link("a", "b").unwrap();

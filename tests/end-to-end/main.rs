@@ -15,6 +15,7 @@ mod leftovers;
 mod python;
 mod registry;
 mod resources;
+mod servers;
 mod signals;
 mod sizes;
 mod streams;

@@ -125,6 +125,13 @@ impl Vm {
         self
     }
 
+    /// Allows it more or less time than the usual two minutes.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Runs a shell script in the container.
     #[must_use]
     pub fn run(self, script: &str) -> Outcome {

@@ -7,10 +7,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress;
 
+/// A file, and the package that brings it.
+pub(crate) type Need = (&'static str, &'static str);
+
 /// Makes sure that each file exists, by installing the package named beside it where one does not.
 ///
 /// Without root and without a passwordless sudo nothing is changed: the error then is the one line to type.
-pub(crate) fn need(wanted: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn need(wanted: &[Need]) -> Result<()> {
     let mut missing: Vec<&str> = wanted
         .iter()
         .filter(|(file, _)| !present(file))
@@ -23,8 +26,13 @@ pub(crate) fn need(wanted: &[(&str, &str)]) -> Result<()> {
     }
     let packages = missing.join(" ");
     let Some(prefix) = privilege() else {
+        let update = if lists_are_there() {
+            ""
+        } else {
+            "sudo apt-get update && "
+        };
         bail!(
-            "Some packages are missing. Please run: sudo apt-get install --no-install-recommends {packages}"
+            "Some packages are missing. Please run: {update}sudo apt-get install --no-install-recommends {packages}"
         );
     };
     progress::step(&format!("Installing {packages}"), || {
@@ -75,6 +83,16 @@ pub(crate) fn unpack(package: &str, directory: &Path) -> Result<()> {
             .arg(directory))?;
     }
     Ok(())
+}
+
+/// Whether apt knows any packages.
+fn lists_are_there() -> bool {
+    let lists = std::fs::read_dir("/var/lib/apt/lists");
+    lists.is_ok_and(|mut files| {
+        files.any(|file| {
+            file.is_ok_and(|file| file.file_name().to_string_lossy().contains("_Packages"))
+        })
+    })
 }
 
 fn find(start: &str, end: &str, preferred: &str) -> Result<Option<String>> {

@@ -10,6 +10,28 @@ use anyhow::{Context, Result, bail};
 use crate::cpio::Archive;
 use crate::{apt, kernel, progress, workspace};
 
+/// What kernels and initramfs are built with.
+pub(crate) const GUEST: &[apt::Need] = &[
+    ("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12"),
+    ("make", "make"),
+    ("patch", "patch"),
+    ("gcc", "gcc"),
+    ("ld", "binutils"),
+    ("flex", "flex"),
+    ("bison", "bison"),
+    ("bc", "bc"),
+    ("xz", "xz-utils"),
+    ("/usr/include/libelf.h", "libelf-dev"),
+];
+
+/// What the images are made of and with.
+pub(crate) const IMAGES: &[apt::Need] = &[
+    ("/bin/busybox", "busybox-static"),
+    ("mmdebstrap", "mmdebstrap"),
+    // For those who are not root.
+    ("newuidmap", "uidmap"),
+];
+
 /// What can be typed after `cargo xtask build`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,18 +64,17 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     program()
 }
 
-/// Makes the images that the tests run; the one with python3 takes two minutes, once.
+/// Makes the images that the tests run; those of Debian take two minutes each, once.
 pub(crate) fn images() -> Result<()> {
-    apt::need(&[
-        ("/bin/busybox", "busybox-static"),
-        ("mmdebstrap", "mmdebstrap"),
-        // For those who are not root.
-        ("newuidmap", "uidmap"),
-    ])?;
+    apt::need(IMAGES)?;
     progress::step("Making the small images", tests::fixture::make)?;
     progress::step(
         "Making an image of Debian with python3",
         tests::fixture::make_python,
+    )?;
+    progress::step(
+        "Making an image of Debian with redis, nginx and postgresql",
+        tests::fixture::make_servers,
     )
 }
 
@@ -73,17 +94,7 @@ fn program() -> Result<PathBuf> {
 
 /// Builds kernels and initramfs.
 fn guest() -> Result<PathBuf> {
-    apt::need(&[
-        ("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12"),
-        ("make", "make"),
-        ("gcc", "gcc"),
-        ("ld", "binutils"),
-        ("flex", "flex"),
-        ("bison", "bison"),
-        ("bc", "bc"),
-        ("xz", "xz-utils"),
-        ("/usr/include/libelf.h", "libelf-dev"),
-    ])?;
+    apt::need(GUEST)?;
     let library = workspace::target().join("hull/lib/hull");
     let init = progress::step("Building guest-init", guest_init)?;
     replace(

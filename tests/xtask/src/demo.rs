@@ -16,7 +16,7 @@ pub(crate) struct Args {}
 /// Builds all that is needed and runs a container.
 pub(crate) fn run(_: &Args) -> Result<ExitCode> {
     let start = Instant::now();
-    apt::need(&[("/bin/busybox", "busybox-static")])?;
+    apt::need(&packages())?;
     let hull = build::ensure()?;
     progress::step(
         "Making an image out of Debian's busybox",
@@ -51,6 +51,21 @@ pub(crate) fn run(_: &Args) -> Result<ExitCode> {
         start.elapsed().as_secs_f64()
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// All that is needed to build hull and run a container, at once: whoever has to install it by hand types one line.
+pub(crate) fn packages() -> Vec<apt::Need> {
+    let mut packages = build::GUEST.to_vec();
+    packages.push(("/bin/busybox", "busybox-static"));
+    // What hull itself will say once it is built, and not wrong where it matters: no virtualisation, no Linux.
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let virtualisation = processor
+        .split_whitespace()
+        .any(|flag| ["svm", "vmx"].contains(&flag));
+    if !virtualisation || !Path::new("/dev/kvm").exists() {
+        packages.extend(lab::PACKAGES);
+    }
+    packages
 }
 
 /// Whether hull can run on this machine as it is.

@@ -26,6 +26,7 @@ use crate::cpio::Archive;
 use crate::{progress, workspace};
 
 pub(crate) use self::inside::run as run_inside;
+pub(crate) use self::system::PACKAGES;
 
 /// Labs that are begun before one that boots is given up.
 const ATTEMPTS: u32 = 3;

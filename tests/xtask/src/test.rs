@@ -20,14 +20,17 @@ pub(crate) struct Args {
 
 /// Runs every test, or the end-to-end tests asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    apt::need(&[
+    let mut packages = demo::packages();
+    packages.extend(build::IMAGES);
+    packages.extend([
         ("fsck.erofs", "erofs-utils"),
         // What the registry client is tested with and against.
         ("docker-registry", "docker-registry"),
         ("openssl", "openssl"),
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
-    ])?;
+    ]);
+    apt::need(&packages)?;
     if let Some(filter) = &args.end_to_end {
         return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
     }
@@ -70,6 +73,12 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     build::images()?;
     let suite = executable(&["--package", "tests", "--test", "end-to-end"])?;
     let machine = executable(&["--package", "hull", "--bin", "hull"])?;
+    if filter.is_none() {
+        let archives = executable(&["--package", "tests", "--test", "archives"])?;
+        progress::step("Testing archives that mean harm", || {
+            succeed(&mut Command::new(&archives))
+        })?;
+    }
     if demo::boots_linux(&hull)? {
         progress::step("Running the end-to-end tests", || {
             succeed(&mut suite_command(&suite, filter))

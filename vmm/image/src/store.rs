@@ -148,6 +148,8 @@ impl Store {
         let root = root_name(&chain_id(diff_ids));
         let _adding = self.adding()?;
         let temporary = self.directory.lock(&root)?;
+        // Also where all that is missing is a name: whoever was to give it may have died over copies of layers.
+        self.directory.remove_dead();
         if let Some(image) = self.find(&id)? {
             return Ok(image);
         }
@@ -157,7 +159,6 @@ impl Store {
                 bytes
             }
             None => {
-                self.directory.remove_dead();
                 let converted = convert::convert(temporary.file(), layers, source, &self.limits)?;
                 let layers = converted
                     .layers

@@ -40,15 +40,18 @@ pub(crate) struct System {
     pub(crate) initramfs: PathBuf,
 }
 
+/// What the lab is made of.
+pub(crate) const PACKAGES: &[apt::Need] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/lib/qemu/virtiofsd", "qemu-system-common"),
+    ("/bin/busybox", "busybox-static"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+];
+
 /// Finds the system under `target/lab` or makes it.
 pub(crate) fn get() -> Result<System> {
-    apt::need(&[
-        ("qemu-system-x86_64", "qemu-system-x86"),
-        ("/usr/lib/qemu/virtiofsd", "qemu-system-common"),
-        ("/bin/busybox", "busybox-static"),
-        ("xz", "xz-utils"),
-        ("zstd", "zstd"),
-    ])?;
+    apt::need(PACKAGES)?;
     let home = workspace::target().join("lab");
     std::fs::create_dir_all(&home).with_context(|| format!("{} cannot be made", home.display()))?;
     // Two labs may start at once on a machine that has neither.

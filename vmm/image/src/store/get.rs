@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -204,7 +204,7 @@ impl Store {
             .saturating_mul(self.limits.expansion)
             .saturating_add(self.limits.free_expansion)
             .min(self.limits.unpacked);
-        io::Seek::rewind(&mut file).map_err(OpenError::Unpack)?;
+        file.rewind().map_err(OpenError::Unpack)?;
         let unpacked = match compression {
             Compression::None => return Ok(Files::archive(file)?),
             Compression::Gzip => {
@@ -224,7 +224,7 @@ impl Store {
         Ok(Files::archive(unpacked)?)
     }
 
-    /// Copies at most `limit` bytes into a file without a name.
+    /// Copies at most `limit` bytes into a file without a name; long zeros, of a bomb above all, take no place on the disk.
     fn spool(&self, from: &mut dyn Read, limit: u64) -> io::Result<File> {
         let temporary = self.directory.create().map_err(io::Error::other)?;
         let file = File::from(temporary.file().as_fd().try_clone_to_owned()?);
@@ -233,7 +233,10 @@ impl Store {
         let mut length = 0_u64;
         loop {
             let count = match from.read(&mut buffer) {
-                Ok(0) => return Ok(file),
+                Ok(0) => {
+                    file.set_len(length)?;
+                    return Ok(file);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             };
@@ -241,7 +244,14 @@ impl Store {
             if length > limit {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
-            (&file).write_all(buffer.get(..count).unwrap_or_default())?;
+            let piece = buffer.get(..count).unwrap_or_default();
+            if piece.iter().all(|byte| *byte == 0) {
+                (&file).seek(io::SeekFrom::Current(
+                    i64::try_from(count).unwrap_or_default(),
+                ))?;
+            } else {
+                (&file).write_all(piece)?;
+            }
         }
     }
 }
