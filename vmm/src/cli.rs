@@ -26,7 +26,7 @@ mod man;
 mod pull;
 mod push;
 mod refused;
-mod rmi;
+pub(crate) mod rmi;
 mod run;
 mod save;
 mod size;

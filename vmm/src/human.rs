@@ -42,6 +42,14 @@ pub(crate) fn ago(seconds: u64) -> String {
     text + " ago"
 }
 
+/// A time in seconds since 1970 as docker prints it: `2023-11-14 22:13:20 +0000 UTC`.
+pub(crate) fn date(seconds: u64) -> String {
+    let (year, month, day) =
+        image::date::civil(i64::try_from(seconds / 86_400).unwrap_or(i64::MAX >> 1));
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000 UTC")
+}
+
 /// Seconds since 1970 of an RFC 3339 time; none where it is no such time.
 pub(crate) fn seconds(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
@@ -80,17 +88,12 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    Some(days(year, month, day) * 86_400 + hour * 3600 + (minute - offset) * 60 + second)
-}
-
-/// Days since 1970 of a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years start in March here: the odd month is the last one.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    Some(
+        image::date::days(year, month, day) * 86_400
+            + hour * 3600
+            + (minute - offset) * 60
+            + second,
+    )
 }
 
 /// Seconds since 1970 now.

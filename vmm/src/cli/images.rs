@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use image::reference::Reference;
-use image::{Digest, Listed, Store, Tagged};
+use image::{Digest, Image, Listed, Store, Tagged};
 use serde_json::{Value, json};
 
+use super::rmi::refused;
 use crate::failure::Failure;
 use crate::listing::{self, Column, Format};
 use crate::{human, store};
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let store = store::open(root)?;
     let mut rows = Vec::new();
     for listed in store.list()? {
-        let created = created(&store, &listed);
+        let created = created(&store, &listed.image);
         if !args.filter.iter().try_fold(true, |fits, filter| {
             Ok::<_, Failure>(fits && filter.fits(&store, &listed)?)
         })? {
@@ -118,12 +119,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 /// When the image was made, in seconds since 1970; when it came here, if it does not say.
-pub(super) fn created(store: &Store, listed: &Listed) -> u64 {
-    let config = store.config(&listed.image.id).ok();
+fn created(store: &Store, image: &Image) -> u64 {
+    let config = store.config(&image.id).ok();
     let created = config.and_then(|config| human::seconds(&config.created?));
-    created.map_or(listed.image.at, |seconds| {
-        u64::try_from(seconds).unwrap_or(0)
-    })
+    created.map_or(image.at, |seconds| u64::try_from(seconds).unwrap_or(0))
 }
 
 /// The first twelve figures of an id, or all with the algorithm.
@@ -160,7 +159,7 @@ fn row(listed: &Listed, name: Option<&Tagged>, created: u64, whole: bool) -> Val
         "Tag": tag,
         "Digest": digest.map_or_else(none, |digest| digest.to_string()),
         "CreatedSince": human::ago(human::now().saturating_sub(created)),
-        "CreatedAt": created,
+        "CreatedAt": human::date(created),
         "Size": human::size(listed.bytes),
         "Containers": if listed.is_used { "1+" } else { "0" },
     })
@@ -206,8 +205,14 @@ impl Filter {
                 let label = config.config.labels.get(key);
                 label.is_some_and(|label| value.as_ref().is_none_or(|value| value == label))
             }
-            Self::Before(other) => listed.image.at < store.resolve(other)?.at,
-            Self::Since(other) => listed.image.at > store.resolve(other)?.at,
+            Self::Before(other) => {
+                created(store, &listed.image)
+                    < created(store, &store.resolve(other).map_err(refused)?)
+            }
+            Self::Since(other) => {
+                created(store, &listed.image)
+                    > created(store, &store.resolve(other).map_err(refused)?)
+            }
         })
     }
 }

@@ -1,10 +1,12 @@
 //! `hull run`: a command in a new container.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use image::reference::Source;
+use image::trust::Origin;
+use image::{Image, Store, StoreError};
 use protocol::Status;
 
 use super::Size;
@@ -14,7 +16,7 @@ use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::machine::report::End;
 use crate::policy::Policy;
-use crate::registry::{Fetch, When};
+use crate::registry::{Fetch, Wanted, When};
 use crate::terminal::{self, Raw};
 use crate::timings::Clock;
 use crate::vmm::DiskFile;
@@ -74,8 +76,9 @@ pub(crate) struct Args {
     pub(crate) pull: When,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
-    /// Image: NAME[:TAG] in a registry, docker-archive:FILE[:TAG], oci:DIR[:TAG] or
-    /// oci-archive:FILE[:TAG]
+    /// Image: NAME[:TAG] in a registry, an id or its beginning, docker-archive:FILE[:TAG], oci:DIR[:TAG],
+    /// oci-archive:FILE[:TAG], rootfs:DIR, docker-daemon:NAME, containers-storage:NAME, or - for an archive
+    /// on standard input
     pub(crate) image: OsString,
     /// Command and arguments, instead of the image's CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -99,11 +102,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     };
     let initramfs = library.initramfs().map_err(missing)?;
     let store = store::open(root)?;
-    let source = Source::parse(&args.image)?;
-    policy.permits_source(&source)?;
-    let image = args.fetch.obtain(&store, &source, args.pull)?;
-    let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
-    policy.permits_image(&source, &digests)?;
+    let (image, file) = image(args, &store, &policy)?;
     let plan = plan::plan(args, &image.execution)?;
     clock.image();
 
@@ -112,7 +111,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let raw = raw.transpose()?;
     let memory = shape.memory.bytes();
     let root = DiskFile {
-        file: store.open_root(&image)?.into(),
+        file: file.into(),
         read_only: true,
     };
     let mut vmm = Vmm::start(shape, kernel, initramfs, vec![root]).map_err(host::unfit)?;
@@ -131,6 +130,29 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         Status::Code(code) => code,
         Status::Signal(signal) => signal.saturating_add(128),
     }))
+}
+
+/// How often an image that others remove is looked for.
+const REMOVALS: usize = 3;
+
+/// The image and its file system, which is in use from now on.
+fn image(args: &Args, store: &Store, policy: &Policy) -> Result<(Image, File), Failure> {
+    let mut removals = 0;
+    loop {
+        let wanted = args.fetch.find(store, &args.image, args.pull)?;
+        if let Wanted::Source(source) = &wanted {
+            policy.permits_fetch(&Origin::of(source).to_string())?;
+        }
+        let image = args.fetch.obtain(store, &wanted, args.pull)?;
+        let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
+        policy.permits_image(&image.origins, &digests)?;
+        match store.open_root(&image) {
+            Ok(file) => return Ok((image, file)),
+            // Removed after it was found: that is as if it had not been there.
+            Err(StoreError::Removed(_)) if removals < REMOVALS => removals += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn missing(error: LibraryError) -> Failure {

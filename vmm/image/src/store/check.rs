@@ -82,8 +82,10 @@ impl Store {
         };
         check.blobs()?;
         check.roots()?;
+        let turn = self.turn()?;
         check.images()?;
         check.names()?;
+        drop(turn);
         let problems = check.problems;
         drop(lock);
         if repair {
@@ -201,7 +203,7 @@ impl Check<'_> {
             };
             self.problem(name, kind, false)?;
             if self.repair {
-                self.store.keep_nothing(&image.id)?;
+                self.store.keep_nothing(image)?;
                 self.problems
                     .iter_mut()
                     .rev()

@@ -8,6 +8,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::blobs::{BLOBS, blob_name};
+use super::origins::SIGNATURES;
 use super::{IMAGES, Image, ROOTS, Store, StoreError, Tagged, about_root, image_name, sources};
 use crate::reference::Reference;
 use crate::{Digest, Manifest};
@@ -121,6 +122,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        // To see whether a machine runs an image is to lock it for a moment: others must not take that for a machine.
+        let _turn = self.turn()?;
+        self.list_in_turn()
+    }
+
+    fn list_in_turn(&self) -> Result<Vec<Listed>, StoreError> {
         let names = self.names()?;
         let mut listed = Vec::new();
         for id in self.ids()? {
@@ -192,6 +199,7 @@ impl Store {
     /// # Errors
     /// When there is none, or a machine runs it.
     pub fn remove(&self, text: &str, force: bool) -> Result<Removed, RemoveError> {
+        let turn = self.turn()?;
         let image = self.resolve(text)?;
         let mut names = self.names()?;
         names.retain(|name| name.image == image.id);
@@ -216,14 +224,27 @@ impl Store {
         let Some(_locked) = self.lock_unused(&image)? else {
             return Err(RemoveError::InUse(image.id));
         };
+        self.forget(&image, names, &mut removed)?;
+        drop(turn);
+        removed.bytes = self.collect()?;
+        Ok(removed)
+    }
+
+    /// Removes the record of an image and its names. The image is gone with its record: a name that is left when
+    /// this is broken off stands for nothing, and goes with the next collection or when the image comes back.
+    fn forget(
+        &self,
+        image: &Image,
+        names: Vec<Tagged>,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
+        self.directory.remove(&image_name(&image.id))?;
+        removed.images.push(image.id);
         for name in names {
             self.untag_text(&name.name)?;
             removed.names.push(name.name);
         }
-        self.directory.remove(&image_name(&image.id))?;
-        removed.images.push(image.id);
-        removed.bytes = self.collect()?;
-        Ok(removed)
+        Ok(())
     }
 
     /// Removes the images no machine runs: those without a name, or with `all` also the named ones.
@@ -233,20 +254,17 @@ impl Store {
     /// When the store cannot be written.
     pub fn prune(&self, all: bool) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
-        for listed in self.list()? {
+        let turn = self.turn()?;
+        for listed in self.list_in_turn()? {
             if !all && !listed.names.is_empty() {
                 continue;
             }
             let Some(_locked) = self.lock_unused(&listed.image)? else {
                 continue;
             };
-            for name in listed.names {
-                self.untag_text(&name.name)?;
-                removed.names.push(name.name);
-            }
-            self.directory.remove(&image_name(&listed.image.id))?;
-            removed.images.push(listed.image.id);
+            self.forget(&listed.image, listed.names, &mut removed)?;
         }
+        drop(turn);
         removed.bytes = self.collect()?;
         Ok(removed)
     }
@@ -286,6 +304,11 @@ impl Store {
             .filter(|name| !images.contains(&name.image))
         {
             self.untag_text(&name.name)?;
+        }
+        for name in self.directory.names(SIGNATURES)? {
+            if !Digest::from_hex(&name).is_ok_and(|id| images.contains(&id)) {
+                self.directory.remove(&format!("{SIGNATURES}/{name}"))?;
+            }
         }
         for name in self.directory.names(sources::SOURCES)? {
             let name = format!("{}/{name}", sources::SOURCES);

@@ -48,9 +48,20 @@ impl Store {
         image: &Digest,
         manifest: Option<&Digest>,
     ) -> Result<(), StoreError> {
+        let _turn = self.turn()?;
         if self.find(image)?.is_none() {
             return Err(StoreError::Unknown(*image));
         }
+        self.write_name(name, image, manifest)
+    }
+
+    /// The same, by whoever has the turn and knows that the image is there.
+    pub(super) fn write_name(
+        &self,
+        name: &Reference,
+        image: &Digest,
+        manifest: Option<&Digest>,
+    ) -> Result<(), StoreError> {
         let name = name.to_string();
         let file = file_name(&name);
         let tagged = Tagged {

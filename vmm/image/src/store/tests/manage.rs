@@ -211,7 +211,7 @@ fn imported_trees_run_and_save() {
     let packed = pack(&layer("imported"), Packing::Zstd);
     let image = fixture
         .store
-        .import("tree.tar.zst", &mut &packed[..], config)
+        .import("tree.tar.zst", &mut &packed[..], None, config)
         .unwrap();
     let bytes = std::fs::read(&image.path).unwrap();
     assert_eq!(list(&bytes)[&b"etc/name"[..]].data, b"imported");
@@ -219,7 +219,7 @@ fn imported_trees_run_and_save() {
     assert!(
         fixture
             .store
-            .import("rubbish", &mut &b"rubbish"[..], config)
+            .import("rubbish", &mut &b"rubbish"[..], None, config)
             .is_err()
     );
 }
