@@ -184,10 +184,6 @@ impl Store {
         let record = Record::new(&parsed, &root, bytes);
         self.directory.write(&blob_name(&id), config)?;
         let _turn = self.turn()?;
-        // Names that a removal was broken off at must not come alive again.
-        for name in self.names()?.iter().filter(|name| name.image == id) {
-            self.untag_text(&name.name)?;
-        }
         self.directory.write_json(&image_name(&id), &record)?;
         Ok(record.image(id, &self.directory))
     }

@@ -95,6 +95,13 @@ impl Store {
     }
 }
 
+/// Whether a file is there and cannot be read or understood.
+fn is_damage(error: &StoreError) -> bool {
+    let action = "Reading";
+    matches!(error, StoreError::Damaged { .. })
+        || matches!(error, StoreError::File { action: tried, .. } if *tried == action)
+}
+
 impl Check<'_> {
     /// Notes a problem with a file, and removes the file if that repairs it.
     fn problem(&mut self, name: &str, kind: ProblemKind, remove: bool) -> Result<(), StoreError> {
@@ -143,7 +150,7 @@ impl Check<'_> {
             let name = format!("{ROOTS}/{name}");
             let about: Option<RootRecord> = match self.store.directory.read_json(&about_root(&name))
             {
-                Err(StoreError::Damaged { .. }) => None,
+                Err(error) if is_damage(&error) => None,
                 other => other?,
             };
             let checksum = self.sum(&name, checksum_of)?;
@@ -161,7 +168,8 @@ impl Check<'_> {
                 .strip_suffix(".json")
                 .and_then(|hex| Digest::from_hex(hex).ok());
             let image = match id.map(|id| self.store.find(&id)).transpose() {
-                Err(StoreError::Damaged { .. }) | Ok(None) => None,
+                Err(error) if is_damage(&error) => None,
+                Ok(None) => None,
                 other => other?.flatten(),
             };
             match image {

@@ -201,7 +201,7 @@ impl Store {
     pub fn remove(&self, text: &str, force: bool) -> Result<Removed, RemoveError> {
         let turn = self.turn()?;
         let image = self.resolve(text)?;
-        let mut names = self.names()?;
+        let (mut names, failure) = self.names_with_failure()?;
         names.retain(|name| name.image == image.id);
         let mut removed = Removed::default();
         let name = text.parse::<Reference>().ok().map(|name| name.to_string());
@@ -224,26 +224,29 @@ impl Store {
         let Some(_locked) = self.lock_unused(&image)? else {
             return Err(RemoveError::InUse(image.id));
         };
+        if let Some(failure) = failure {
+            // It may be one of this image's.
+            return Err(failure.into());
+        }
         self.forget(&image, names, &mut removed)?;
         drop(turn);
         removed.bytes = self.collect()?;
         Ok(removed)
     }
 
-    /// Removes the record of an image and its names. The image is gone with its record: a name that is left when
-    /// this is broken off stands for nothing, and goes with the next collection or when the image comes back.
+    /// Takes an image's names away and then its record. Broken off in between, it is an image without a name.
     fn forget(
         &self,
         image: &Image,
         names: Vec<Tagged>,
         removed: &mut Removed,
     ) -> Result<(), StoreError> {
-        self.directory.remove(&image_name(&image.id))?;
-        removed.images.push(image.id);
         for name in names {
             self.untag_text(&name.name)?;
             removed.names.push(name.name);
         }
+        self.directory.remove(&image_name(&image.id))?;
+        removed.images.push(image.id);
         Ok(())
     }
 
@@ -255,6 +258,10 @@ impl Store {
     pub fn prune(&self, all: bool) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
         let turn = self.turn()?;
+        if let (_, Some(failure)) = self.names_with_failure()? {
+            // Its image would be taken for one that nobody calls by a name.
+            return Err(failure);
+        }
         for listed in self.list_in_turn()? {
             if !all && !listed.names.is_empty() {
                 continue;
@@ -278,10 +285,15 @@ impl Store {
         };
         let (mut roots, mut blobs, mut images) = (HashSet::new(), HashSet::new(), HashSet::new());
         for id in self.ids()? {
-            // A record that cannot be read keeps nothing, but is not removed here: `check` does that.
-            if let Ok(Some(image)) = self.find(&id) {
-                blobs.extend(self.blobs_of(&image)?.iter().map(Digest::hex));
-                roots.insert(image.root);
+            match self.find(&id) {
+                Ok(Some(image)) => {
+                    blobs.extend(self.blobs_of(&image)?.iter().map(Digest::hex));
+                    roots.insert(image.root);
+                }
+                // A damaged record keeps nothing, but is not removed here: `check` does that.
+                Ok(None) | Err(StoreError::Damaged { .. }) => {}
+                // What it keeps may be readable again in a moment.
+                Err(error) => return Err(error),
             }
             images.insert(id);
         }

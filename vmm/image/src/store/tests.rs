@@ -1,5 +1,6 @@
 //! The store under good and bad archives, shared, killed and out of space.
 
+mod broken;
 mod crash;
 mod manage;
 mod tools;
