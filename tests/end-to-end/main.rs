@@ -11,6 +11,8 @@ mod exit_codes;
 mod hosts;
 mod images;
 mod leftovers;
+mod management;
+mod policy;
 mod python;
 mod registry;
 mod resources;

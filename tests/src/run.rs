@@ -103,6 +103,13 @@ impl Vm {
         self.option("-i")
     }
 
+    /// Gives hull itself these bytes.
+    #[must_use]
+    pub fn feed(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Stdin::Bytes(bytes.into());
+        self
+    }
+
     /// Keeps standard input open without a byte (with `-i`).
     #[must_use]
     pub fn stdin_open(mut self) -> Self {

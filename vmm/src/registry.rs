@@ -152,10 +152,9 @@ impl Fetch {
     /// docker's order: a whole id, a name, the beginning of an id.
     pub(crate) fn find(&self, store: &Store, text: &OsStr, when: When) -> Result<Wanted, Failure> {
         let typed = text.to_str().unwrap_or_default();
-        if let Ok(id) = typed.parse::<Digest>().or_else(|_| Digest::from_hex(typed)) {
-            let image = store.find(&id)?;
-            let image =
-                image.ok_or_else(|| rmi::refused(RemoveError::Unknown(typed.to_owned())))?;
+        let refused = |error| rmi::refused(error).code(LAUNCHER);
+        if typed.parse::<Digest>().is_ok() || Digest::from_hex(typed).is_ok() {
+            let image = store.resolve(typed).map_err(refused)?;
             return Ok(Wanted::Stored(Box::new(image), None));
         }
         let source = Source::parse(text)?;
@@ -169,7 +168,7 @@ impl Fetch {
             return match store.resolve(typed) {
                 Ok(image) => Ok(Wanted::Stored(Box::new(image), None)),
                 Err(RemoveError::Unknown(_)) => Ok(Wanted::Source(source)),
-                Err(error) => Err(rmi::refused(error).code(LAUNCHER)),
+                Err(error) => Err(refused(error)),
             };
         };
         if let Some(platform) = &self.platform {

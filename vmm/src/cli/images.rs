@@ -27,7 +27,8 @@ pub(super) struct Args {
     /// Show digests too
     #[arg(long)]
     digests: bool,
-    /// Show only what fits: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE
+    /// Show only what fits: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE,
+    /// until=TIME or AGE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// How to print: table, json, or a template such as '{{.ID}} {{.Repository}}'
@@ -37,13 +38,16 @@ pub(super) struct Args {
     name: Option<String>,
 }
 
+/// What an image has to be.
 #[derive(Debug, Clone)]
-enum Filter {
+pub(super) enum Filter {
     Dangling(bool),
     Reference(String),
     Label(String, Option<String>),
     Before(String),
     Since(String),
+    /// Made before this time, in seconds since 1970.
+    Until(u64),
 }
 
 impl std::str::FromStr for Filter {
@@ -65,6 +69,11 @@ impl std::str::FromStr for Filter {
             }),
             "before" => Ok(Self::Before(value)),
             "since" => Ok(Self::Since(value)),
+            "until" => human::seconds(&value)
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .or_else(|| human::now().checked_sub(human::duration(&value)?))
+                .map(Self::Until)
+                .ok_or_else(|| "until is a time (2026-11-25T00:00:00Z) or an age (36h)".to_owned()),
             other => Err(format!("{other} is no filter for images")),
         }
     }
@@ -185,7 +194,8 @@ fn wanted(args: &Args, name: Option<&Tagged>) -> bool {
 }
 
 impl Filter {
-    fn fits(&self, store: &Store, listed: &Listed) -> Result<bool, Failure> {
+    /// Whether an image of the store is that.
+    pub(super) fn fits(&self, store: &Store, listed: &Listed) -> Result<bool, Failure> {
         Ok(match self {
             Self::Dangling(wanted) => listed.names.is_empty() == *wanted,
             Self::Reference(pattern) => listed.names.iter().any(|name| {
@@ -205,6 +215,7 @@ impl Filter {
                 let label = config.config.labels.get(key);
                 label.is_some_and(|label| value.as_ref().is_none_or(|value| value == label))
             }
+            Self::Until(time) => created(store, &listed.image) < *time,
             Self::Before(other) => {
                 created(store, &listed.image)
                     < created(store, &store.resolve(other).map_err(refused)?)

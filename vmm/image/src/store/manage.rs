@@ -256,6 +256,18 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn prune(&self, all: bool) -> Result<Removed, StoreError> {
+        self.prune_if(all, &mut |_| true)
+    }
+
+    /// The same, of the images that `fits` wants gone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn prune_if(
+        &self,
+        all: bool,
+        fits: &mut dyn FnMut(&Listed) -> bool,
+    ) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
         let turn = self.turn()?;
         if let (_, Some(failure)) = self.names_with_failure()? {
@@ -263,7 +275,7 @@ impl Store {
             return Err(failure);
         }
         for listed in self.list_in_turn()? {
-            if !all && !listed.names.is_empty() {
+            if (!all && !listed.names.is_empty()) || !fits(&listed) {
                 continue;
             }
             let Some(_locked) = self.lock_unused(&listed.image)? else {

@@ -141,12 +141,20 @@ fn converting_while_downloading_adds_little_to_the_slower_of_the_two() {
     panic!("{tries:?}");
 }
 
-/// The worst case: with few layers of one size the last ones are converted when all have arrived.
+/// The worst case: of few layers of one size the last ones are converted when all have arrived. That is still less than one
+/// after the other.
 #[test]
-#[ignore = "measures only: three equal layers on one link cannot overlap as well"]
-fn three_equal_layers() {
-    let [conversion, download, both] = seconds(3, 40);
-    eprintln!(
-        "3 layers: conversion {conversion:.2} s, download {download:.2} s, both at once {both:.2} s"
-    );
+fn three_equal_layers_overlap_too() {
+    let mut tries = Vec::new();
+    for _ in 0..4 {
+        let [conversion, download, both] = seconds(3, 20);
+        eprintln!(
+            "3 layers: conversion {conversion:.2} s, download {download:.2} s, both at once {both:.2} s"
+        );
+        if both < (conversion + download) * 0.95 {
+            return;
+        }
+        tries.push(both);
+    }
+    panic!("{tries:?}");
 }
