@@ -79,7 +79,7 @@ fn a_container_lives_from_run_to_rm() {
     assert_eq!(outcome.out(), "1-2-/usr-7\n");
     let cat = web
         .verb("exec", &["-i"], &["wc", "-c"])
-        .piped("x".repeat(300_000));
+        .feed("x".repeat(300_000));
     cat.finish().prints("300000\n");
     web.verb("exec", &[], &["no-such-program"])
         .finish()
@@ -120,7 +120,7 @@ fn what_is_made_can_be_started_and_attached_to() {
     // By the beginning of its id.
     let short = id.get(..6).unwrap();
     hull(["start", short]).finish().exits(0);
-    let attached = made.verb("attach", &[], &[]).piped("one\n").start();
+    let attached = made.verb("attach", &[], &[]).feed("one\n").start();
     made.wait_for("got one");
     drop(attached);
     let again = made.verb("restart", &["-t", "1"], &[]).finish();

@@ -12,6 +12,8 @@ mod exit_codes;
 mod hosts;
 mod images;
 mod leftovers;
+mod management;
+mod policy;
 mod python;
 mod registry;
 mod resources;

@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod fixture;
+pub mod registry;
 pub mod run;
 
 pub use run::{Outcome, Vm, hull, vm};

@@ -103,9 +103,9 @@ impl Vm {
         self.option("-i")
     }
 
-    /// Has these bytes on standard input, without an option for it.
+    /// Gives hull itself these bytes.
     #[must_use]
-    pub fn piped(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    pub fn feed(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Stdin::Bytes(bytes.into());
         self
     }

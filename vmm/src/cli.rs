@@ -34,7 +34,7 @@ mod pull;
 mod push;
 mod refused;
 mod rm;
-mod rmi;
+pub(crate) mod rmi;
 mod run;
 mod save;
 mod size;

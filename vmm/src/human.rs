@@ -46,6 +46,33 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
+/// A time in seconds since 1970 as docker prints it: `2023-11-14 22:13:20 +0000 UTC`.
+pub(crate) fn date(seconds: u64) -> String {
+    let (year, month, day) =
+        image::date::civil(i64::try_from(seconds / 86_400).unwrap_or(i64::MAX >> 1));
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000 UTC")
+}
+
+/// Seconds of a duration as Go writes it: `36h`, `1h30m`; none where it is no such duration.
+pub(crate) fn duration(text: &str) -> Option<u64> {
+    let (mut rest, mut seconds) = (text, 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit())?;
+        let (number, unit) = rest.split_at(digits);
+        let unit = match unit.chars().next()? {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return None,
+        };
+        let number: u64 = number.parse().ok()?;
+        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        rest = rest.get(digits + 1..)?;
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
 /// Seconds since 1970 of an RFC 3339 time; none where it is no such time.
 pub(crate) fn seconds(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
@@ -84,17 +111,12 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    Some(days(year, month, day) * 86_400 + hour * 3600 + (minute - offset) * 60 + second)
-}
-
-/// Days since 1970 of a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years start in March here: the odd month is the last one.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let of_era = year.rem_euclid(400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+    Some(
+        image::date::days(year, month, day) * 86_400
+            + hour * 3600
+            + (minute - offset) * 60
+            + second,
+    )
 }
 
 /// Seconds since 1970 now.

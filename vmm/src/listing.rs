@@ -87,7 +87,10 @@ fn cell(row: &Value, name: &str) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, three spaces between them.
+/// Narrowest column, with the spaces after it.
+const NARROWEST: usize = 10;
+
+/// docker's columns: as wide as their widest cell and three spaces, and at least [`NARROWEST`].
 fn table(out: &mut dyn Write, lines: Vec<Vec<String>>) -> io::Result<()> {
     let mut widths: Vec<usize> = Vec::new();
     for line in &lines {
@@ -102,7 +105,9 @@ fn table(out: &mut dyn Write, lines: Vec<Vec<String>>) -> io::Result<()> {
         let mut text = String::new();
         for (cell, width) in line.iter().zip(&widths) {
             text.push_str(cell);
-            let fill = (width + 3).saturating_sub(cell.chars().count());
+            let fill = (width + 3)
+                .max(NARROWEST)
+                .saturating_sub(cell.chars().count());
             text.extend(std::iter::repeat_n(' ', fill));
         }
         writeln!(out, "{}", text.trim_end())?;

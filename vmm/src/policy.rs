@@ -8,7 +8,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use image::Digest;
-use image::reference::Source;
 use nix::unistd::{Gid, Group, User};
 use serde::Deserialize;
 
@@ -146,23 +145,28 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether an image of this name may be fetched: by its name, or by a digest that will only be known then.
-    pub(crate) fn permits_source(&self, source: &Source) -> Result<(), PolicyError> {
-        let image = source.to_string();
-        self.check(&image, |wanted| {
-            wanted.starts_with("sha256:") || begins(&image, wanted)
+    /// Whether an image may be fetched from here, written as [`image::trust::Origin`] is: by that, or by a digest that will
+    /// only be known then.
+    pub(crate) fn permits_fetch(&self, origin: &str) -> Result<(), PolicyError> {
+        self.check(origin, |wanted| {
+            wanted.starts_with("sha256:") || begins(origin, wanted)
         })
     }
 
-    /// Whether this image may run: by its name, or because its id or its manifest's digest is named.
+    /// Whether an image may run: because of where it came from, or because its id or its manifest's digest is named. What
+    /// it is called now says nothing: `hull tag` calls it anything.
     pub(crate) fn permits_image(
         &self,
-        source: &Source,
+        origins: &[String],
         digests: &[&Digest],
     ) -> Result<(), PolicyError> {
-        let image = source.to_string();
-        self.check(&image, |wanted| {
-            begins(&image, wanted) || digests.iter().any(|digest| digest.to_string() == wanted)
+        let shown = match origins {
+            [] => digests.iter().map(ToString::to_string).collect(),
+            origins => origins.to_vec(),
+        };
+        self.check(&shown.join(", "), |wanted| {
+            digests.iter().any(|digest| digest.to_string() == wanted)
+                || origins.iter().any(|origin| begins(origin, wanted))
         })
     }
 

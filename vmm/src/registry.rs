@@ -2,16 +2,20 @@
 //! registry says no. Knows no machine.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
 use image::reference::{Reference, Source};
 use image::registry::{Client, Fault, Progress, RegistryError, Settings, Unwatched};
-use image::trust::{Policy, Verdict};
-use image::{Image, Platform, Pull, PullError, Pulled, PushError, Store};
+use image::trust::{Origin, Policy, TrustError, Verdict};
+use image::{
+    Digest, Image, JudgeError, Platform, Pull, PullError, Pulled, PushError, RemoveError, Store,
+};
 
-use crate::failure::Failure;
+use crate::cli::rmi;
+use crate::failure::{Failure, LAUNCHER};
 use crate::progress::{Bars, Lines};
 
 /// How to talk to registries.
@@ -45,6 +49,15 @@ pub(crate) enum When {
     Missing,
     /// Not at all
     Never,
+}
+
+/// What an image on the command line is.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// In the store, under this name or by its id.
+    Stored(Box<Image>, Option<Reference>),
+    /// Somewhere else.
+    Source(Source),
 }
 
 /// A rule that can be left out.
@@ -135,39 +148,87 @@ impl Fetch {
         Ok(pulled)
     }
 
-    /// The image to run: from the store where it is there and nothing else is wished for.
+    /// What `text` means: an image of the store, by its name or its id, or else something to be fetched or converted.
+    /// docker's order: a whole id, a name, the beginning of an id.
+    pub(crate) fn find(&self, store: &Store, text: &OsStr, when: When) -> Result<Wanted, Failure> {
+        let typed = text.to_str().unwrap_or_default();
+        let refused = |error| rmi::refused(error).code(LAUNCHER);
+        if typed.parse::<Digest>().is_ok() || Digest::from_hex(typed).is_ok() {
+            let image = store.resolve(typed).map_err(refused)?;
+            return Ok(Wanted::Stored(Box::new(image), None));
+        }
+        let source = Source::parse(text)?;
+        let Source::Registry(reference) = &source else {
+            return Ok(Wanted::Source(source));
+        };
+        if when == When::Always {
+            return Ok(Wanted::Source(source));
+        }
+        let Some(image) = store.named(reference)? else {
+            return match store.resolve(typed) {
+                Ok(image) => Ok(Wanted::Stored(Box::new(image), None)),
+                Err(RemoveError::Unknown(_)) => Ok(Wanted::Source(source)),
+                Err(error) => Err(refused(error)),
+            };
+        };
+        if let Some(platform) = &self.platform {
+            // A name may stand for an image of another platform that was pulled before.
+            let config = store.config(&image.id)?;
+            if config.os != platform.os || config.architecture != platform.architecture {
+                return Ok(Wanted::Source(source));
+            }
+        }
+        Ok(Wanted::Stored(Box::new(image), Some(reference.clone())))
+    }
+
+    /// The image that is wanted. One that is in the store is judged as well: the policy may have changed since it came.
     pub(crate) fn obtain(
         &self,
         store: &Store,
-        source: &Source,
+        wanted: &Wanted,
         when: When,
     ) -> Result<Image, Failure> {
-        let Source::Registry(reference) = source else {
-            if self.insecure_options.is_empty() {
-                Policy::from_environment(&|name| env::var_os(name))?.check_local(source)?;
-            }
-            return Ok(store.get(source)?);
-        };
-        let known = match when {
-            When::Always => None,
-            When::Missing | When::Never => store.named(reference)?,
-        };
-        let known = match (known, &self.platform) {
-            // A name may stand for an image of another platform that was pulled before.
-            (Some(image), Some(platform)) => {
-                let config = store.config(&image.id)?;
-                let fits = config.os == platform.os && config.architecture == platform.architecture;
-                fits.then_some(image)
-            }
-            (known, _) => known,
-        };
-        match known {
-            Some(image) => Ok(image),
-            None if when == When::Never => {
+        match wanted {
+            Wanted::Stored(image, name) => self.judged(store, image, name.as_ref(), when),
+            Wanted::Source(Source::Registry(reference)) if when == When::Never => {
                 Err(Failure::new(format!("{reference} is not in the store"))
                     .hint(format!("`hull pull {}` fetches it.", reference.familiar())))
             }
-            None => Ok(self.pull(store, reference, Show::Progress)?.image),
+            Wanted::Source(Source::Registry(reference)) => {
+                Ok(self.pull(store, reference, Show::Progress)?.image)
+            }
+            Wanted::Source(source) => {
+                if let Some(policy) = self.policy()? {
+                    policy.judge(&Origin::of(source), &[]).map_err(distrusted)?;
+                }
+                let mut image = store.get(source)?;
+                // Where this is lost, the image is judged by its id as one of unknown origin: more strictly.
+                let _ = store.note_origin(&mut image, source);
+                Ok(image)
+            }
+        }
+    }
+
+    fn judged(
+        &self,
+        store: &Store,
+        image: &Image,
+        name: Option<&Reference>,
+        when: When,
+    ) -> Result<Image, Failure> {
+        let Some(policy) = self.policy()? else {
+            return Ok(image.clone());
+        };
+        match (store.judge(image, name, &policy), name) {
+            (Ok(_), _) => Ok(image.clone()),
+            // It came when nobody asked for signatures: its registry may have some.
+            (Err(JudgeError::Trust(TrustError::Unsigned { .. })), Some(name))
+                if when == When::Missing && image.origins.contains(&name.to_string()) =>
+            {
+                Ok(self.pull(store, name, Show::Progress)?.image)
+            }
+            (Err(JudgeError::Trust(error)), _) => Err(distrusted(error)),
+            (Err(JudgeError::Store(error)), _) => Err(error.into()),
         }
     }
 
@@ -179,14 +240,28 @@ impl Fetch {
     }
 }
 
+/// Whether the machine's policy lets images from `origin` into the store.
+pub(crate) fn admit(origin: &Origin) -> Result<(), Failure> {
+    let policy = Policy::from_environment(&|name| env::var_os(name))?;
+    policy
+        .judge(origin, &[])
+        .map(drop)
+        .map_err(|error| Failure::new(error).code(1))
+}
+
+const OVERRIDE: &str =
+    "`--insecure-options=image` leaves the policy out this once, if you know what you do.";
+
+/// An image that the policy refuses, with advice.
+fn distrusted(error: TrustError) -> Failure {
+    Failure::new(error).hint(OVERRIDE)
+}
+
 /// A pull that failed, with advice.
 fn failed(error: PullError) -> Failure {
     let hint = match &error {
         PullError::Registry(registry) => advice(registry),
-        PullError::Trust(_) => Some(
-            "`--insecure-options=image` leaves the policy out this once, if you know what you do."
-                .to_owned(),
-        ),
+        PullError::Trust(_) => Some(OVERRIDE.to_owned()),
         _ => None,
     };
     hinted(Failure::new(error), hint)

@@ -26,6 +26,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("fsck.erofs", "erofs-utils"),
         // What the registry client is tested with and against.
         ("docker-registry", "docker-registry"),
+        ("podman", "podman"),
+        ("dockerd", "docker.io"),
         ("openssl", "openssl"),
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),

@@ -18,6 +18,7 @@
 mod config;
 mod convert;
 pub mod credentials;
+pub mod date;
 mod digest;
 mod directory;
 mod erofs;
@@ -61,8 +62,9 @@ pub use pull::{Pull, PullError, Pulled};
 pub use push::PushError;
 pub use secret::Secret;
 pub use store::{
-    AddError, Adding, BlobWriter, Format, GetError, Image, Listed, Loaded, Problem, ProblemKind,
-    RemoveError, Removed, SaveError, Share, Store, StoreError, StoredLayer, Tagged, Usage,
+    AddError, Adding, BlobWriter, Format, GetError, Image, JudgeError, Listed, Loaded, Problem,
+    ProblemKind, RemoveError, Removed, SaveError, Share, Store, StoreError, StoredLayer, Tagged,
+    Usage,
 };
 pub use stream::{Expected, StreamError};
 pub use tar::TarError;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::reference::Reference;
+use crate::reference::{Reference, Source};
 use crate::registry::{
     Client, DownloadError, Downloads, Fetched, Progress, RegistryError, Repository,
 };
-use crate::store::{AddError, BlobWriter, Image, Store, StoreError, Tagged};
-use crate::trust::{Policy, TrustError, Verdict};
+use crate::store::{AddError, Arrival, BlobWriter, Image, Store, StoreError, Tagged};
+use crate::trust::{Origin, Policy, TrustError, Verdict};
 use crate::{Descriptor, Digest, Expected, Layers, Platform};
 
 /// What a pull works with.
@@ -79,17 +79,22 @@ impl Store {
             return Ok(pulled);
         }
         let fetched = repository.manifest(&pull.platform)?;
-        let verdict = match pull.policy {
+        let (verdict, signatures) = match pull.policy {
             Some(policy) => policy.check(&repository, &fetched)?,
-            None => Verdict::Unchecked,
+            None => (Verdict::Unchecked, Vec::new()),
         };
         let _adding = self.adding()?;
         let _share = self.share(&fetched.digest)?;
         let mut image = self.fetch(&repository, &fetched, pull)?;
         self.put_blob(&fetched.bytes)?;
-        self.keep(&image.id, &fetched.digest)?;
-        image.manifest = Some(fetched.digest);
-        self.tag(reference, &image.id, Some(&fetched.top))?;
+        let arrival = Arrival {
+            origin: &Origin::of(&Source::Registry(reference.clone())),
+            manifest: Some(fetched.digest),
+            signatures: &signatures,
+            names: std::slice::from_ref(reference),
+            top: Some(fetched.top),
+        };
+        self.settle(&mut image, &arrival)?;
         let before = known.map(|known| (known.image, known.manifest));
         Ok(Pulled {
             digest: fetched.top,
@@ -110,7 +115,7 @@ impl Store {
         let Some((id, top)) = known.and_then(|known| Some((known.image, known.manifest?))) else {
             return Ok(None);
         };
-        let Some(image) = self.find(&id)? else {
+        let Some(mut image) = self.find(&id)? else {
             return Ok(None);
         };
         if signed || !self.is_complete(&image, &pull.platform)? {
@@ -120,6 +125,11 @@ impl Store {
         if !repository.head().is_ok_and(|digest| digest == Some(top)) {
             return Ok(None);
         }
+        // It may have come by another way before.
+        self.note_origin(
+            &mut image,
+            &Source::Registry(repository.reference().clone()),
+        )?;
         Ok(Some(Pulled {
             image,
             digest: top,

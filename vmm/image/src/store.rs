@@ -7,7 +7,9 @@
 //! blobs/sha256/HEX    configurations of all images; manifests and layers of those that keep them
 //! names/HEX           what a name stands for; HEX is the name's digest
 //! sources/HEX         which image a local archive held when it last looked like this (a cache)
+//! signatures/HEX      signatures of image HEX that a policy asked for: they are checked at each run
 //! lock                held shared by whoever adds, alone by whoever collects garbage
+//! turn                held for a moment by whoever changes or judges records and names
 //! tmp/                what is being written; locked by whoever writes it
 //! ```
 //! Everything is written under `tmp/`, made durable and renamed: a reader sees all of a file or none.
@@ -20,6 +22,7 @@ mod get;
 mod load;
 mod manage;
 mod names;
+mod origins;
 mod record;
 mod save;
 mod sources;
@@ -40,6 +43,8 @@ pub use load::Loaded;
 pub use manage::{Listed, RemoveError, Removed, Usage};
 use names::NAMES;
 pub use names::Tagged;
+pub(crate) use origins::Arrival;
+pub use origins::JudgeError;
 pub use record::{Image, StoredLayer};
 use record::{Record, RootRecord};
 pub use save::{Format, SaveError};
@@ -179,41 +184,18 @@ impl Store {
         };
         let record = Record::new(&parsed, &root, bytes);
         self.directory.write(&blob_name(&id), config)?;
+        let _turn = self.turn()?;
         self.directory.write_json(&image_name(&id), &record)?;
         Ok(record.image(id, &self.directory))
     }
 
-    /// Notes that the blobs of `manifest` belong to the image and are kept as long as it is.
-    ///
-    /// # Errors
-    /// When the store has no such image or cannot be written.
-    pub fn keep(&self, id: &Digest, manifest: &Digest) -> Result<(), StoreError> {
-        self.set_manifest(id, Some(*manifest))
-    }
-
     /// Forgets that blobs of the image were kept.
-    fn keep_nothing(&self, id: &Digest) -> Result<(), StoreError> {
-        self.set_manifest(id, None)
-    }
-
-    fn set_manifest(&self, id: &Digest, manifest: Option<Digest>) -> Result<(), StoreError> {
-        let name = image_name(id);
-        let record: Option<Record> = self.directory.read_json(&name)?;
-        let mut record = record.ok_or(StoreError::Unknown(*id))?;
-        if record.manifest != manifest {
-            record.manifest = manifest;
-            self.directory.write_json(&name, &record)?;
-        }
-        Ok(())
-    }
-
-    /// The manifest whose blobs are kept for an image, if there is one.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn manifest_of(&self, id: &Digest) -> Result<Option<Digest>, StoreError> {
-        let record: Option<Record> = self.directory.read_json(&image_name(id))?;
-        Ok(record.and_then(|record| record.manifest))
+    fn keep_nothing(&self, image: &Image) -> Result<(), StoreError> {
+        let record = Record {
+            manifest: None,
+            ..Record::of(image)
+        };
+        self.directory.write_json(&image_name(&image.id), &record)
     }
 
     /// The image with this id, if it is in the store.

@@ -14,11 +14,14 @@ use crate::registry::{Fetched, RegistryError, Repository};
 mod cosign;
 mod identity;
 mod key;
+mod origin;
 mod policy;
 mod scope;
 #[cfg(test)]
 mod tests;
 
+pub use cosign::Signature;
+pub use origin::Origin;
 pub use policy::Policy;
 use policy::Requirement;
 
@@ -129,26 +132,37 @@ impl Policy {
             .map(|_| ())
     }
 
-    /// Whether an image that lies on this machine may be used. It can carry no signature.
+    /// Whether an image that came from `origin` with these signatures may be used. Only an image of a registry can have
+    /// any.
     ///
     /// # Errors
-    /// When the policy rejects it or demands a signature.
-    pub fn check_local(&self, source: &Source) -> Result<Verdict, TrustError> {
-        let (transport, scopes) = scope::of_source(source);
-        let image = source.to_string();
+    /// When the policy rejects it, or demands a signature that is not there or not right.
+    pub fn judge(&self, origin: &Origin, signatures: &[Signature]) -> Result<Verdict, TrustError> {
+        let (transport, scopes) = origin.scopes();
+        let image = origin.to_string();
         let (scope, signed) = self.bare(&image, transport, &scopes)?;
+        let unsigned = |reason| TrustError::Unsigned {
+            image: image.clone(),
+            policy: self.path().to_owned(),
+            scope: scope.clone(),
+            reason,
+        };
         if signed.is_empty() {
             return Ok(Verdict::Unchecked);
         }
-        Err(TrustError::Unsigned {
-            image,
-            policy: self.path().to_owned(),
-            scope,
-            reason: "an image outside of a registry has no signatures".to_owned(),
-        })
+        let Origin::Source(Source::Registry(reference)) = origin else {
+            let reason = "an image outside of a registry has no signatures";
+            return Err(unsigned(reason.to_owned()));
+        };
+        for requirement in signed {
+            requirement
+                .is_met(signatures, reference)
+                .map_err(unsigned)?;
+        }
+        Ok(Verdict::Signed)
     }
 
-    /// Whether an image of a registry may be used.
+    /// Whether an image of a registry may be used, and the signatures that say so.
     ///
     /// # Errors
     /// When the policy rejects it, or demands a signature that is not there or not right.
@@ -156,30 +170,21 @@ impl Policy {
         &self,
         repository: &Arc<Repository>,
         fetched: &Fetched,
-    ) -> Result<Verdict, TrustError> {
-        let reference = repository.reference();
-        let image = reference.to_string();
-        let scopes = scope::of_reference(reference);
-        let (scope, signed) = self.bare(&image, "docker", &scopes)?;
-        if signed.is_empty() {
-            return Ok(Verdict::Unchecked);
-        }
-        let fetch = |source| TrustError::Fetch {
-            image: image.clone(),
-            source: Box::new(source),
+    ) -> Result<(Verdict, Vec<Signature>), TrustError> {
+        let origin = Origin::of(&Source::Registry(repository.reference().clone()));
+        let (transport, scopes) = origin.scopes();
+        let image = origin.to_string();
+        let (_, signed) = self.bare(&image, transport, &scopes)?;
+        let signatures = match signed.is_empty() {
+            true => Vec::new(),
+            false => {
+                cosign::signatures(repository, fetched).map_err(|source| TrustError::Fetch {
+                    image,
+                    source: Box::new(source),
+                })?
+            }
         };
-        let found = cosign::signatures(repository, fetched).map_err(fetch)?;
-        for requirement in signed {
-            requirement
-                .is_met(&found, reference)
-                .map_err(|reason| TrustError::Unsigned {
-                    image: image.clone(),
-                    policy: self.path().to_owned(),
-                    scope: scope.clone(),
-                    reason,
-                })?;
-        }
-        Ok(Verdict::Signed)
+        Ok((self.judge(&origin, &signatures)?, signatures))
     }
 
     /// The demands for signatures that apply, once nothing else refuses.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use image::reference::Source;
+use image::trust::Origin;
+use image::{Image, Store, StoreError};
 
 use super::Size;
 use crate::agent::Task;
@@ -14,7 +16,7 @@ use crate::container::{self, Config, Container, Containers, LogDriver, Restart, 
 use crate::failure::Failure;
 use crate::library::Library;
 use crate::policy::Policy;
-use crate::registry::{Fetch, When};
+use crate::registry::{Fetch, Wanted, When};
 use crate::supervise::{self, Parts};
 use crate::{host, human, jail, plan, signal, store};
 
@@ -102,8 +104,9 @@ pub(crate) struct Args {
     pub(crate) pull: When,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
-    /// Image: NAME[:TAG] in a registry, docker-archive:FILE[:TAG], oci:DIR[:TAG] or
-    /// oci-archive:FILE[:TAG]
+    /// Image: NAME[:TAG] in a registry, an id or its beginning, docker-archive:FILE[:TAG], oci:DIR[:TAG],
+    /// oci-archive:FILE[:TAG], rootfs:DIR, docker-daemon:NAME, containers-storage:NAME, or - for an archive
+    /// on standard input
     pub(crate) image: OsString,
     /// Command and arguments, instead of the image's CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -148,11 +151,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let initramfs = Library::from_environment();
     let initramfs = initramfs.initramfs().map_err(supervise::missing)?;
     let store = store::open(root.clone())?;
-    let source = Source::parse(&args.image)?;
-    policy.permits_source(&source)?;
-    let image = args.fetch.obtain(&store, &source, args.pull)?;
-    let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
-    policy.permits_image(&source, &digests)?;
+    let (image, file) = image(args, &store, &policy)?;
     let id = container::new_id()?;
     let task = plan::plan(args, &image.execution, container::short(&id))?;
     let kept = !(args.rm && fate.stays);
@@ -189,7 +188,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let parts = Parts {
         kernel,
         initramfs,
-        root: store.open_root(&image)?,
+        root: file,
     };
     let mut cidfile = args.cidfile.as_ref().map(new_file).transpose()?;
     let containers = Containers::open(&store::directory(root)?)?;
@@ -205,8 +204,31 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     })
 }
 
-fn new_file(path: &PathBuf) -> Result<std::fs::File, Failure> {
-    std::fs::File::create_new(path).map_err(|error| {
+/// How often an image that others remove is looked for.
+const REMOVALS: usize = 3;
+
+/// The image and its file system, which is in use from now on.
+fn image(args: &Args, store: &Store, policy: &Policy) -> Result<(Image, File), Failure> {
+    let mut removals = 0;
+    loop {
+        let wanted = args.fetch.find(store, &args.image, args.pull)?;
+        if let Wanted::Source(source) = &wanted {
+            policy.permits_fetch(&Origin::of(source).to_string())?;
+        }
+        let image = args.fetch.obtain(store, &wanted, args.pull)?;
+        let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
+        policy.permits_image(&image.origins, &digests)?;
+        match store.open_root(&image) {
+            Ok(file) => return Ok((image, file)),
+            // Removed after it was found: that is as if it had not been there.
+            Err(StoreError::Removed(_)) if removals < REMOVALS => removals += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn new_file(path: &PathBuf) -> Result<File, Failure> {
+    File::create_new(path).map_err(|error| {
         let text = format!("The file for the container's id, {}", path.display());
         Failure::new(format!("{text}, cannot be made: {error}"))
             .hint("Remove it if it is left from a container that is no more.")

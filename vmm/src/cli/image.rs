@@ -57,6 +57,9 @@ struct PruneArgs {
     /// Also images that have names
     #[arg(short, long)]
     all: bool,
+    /// Only what fits: label=KEY[=VALUE], until=TIME or AGE, and the others of `hull images`
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<images::Filter>,
     /// Accepted for docker's sake: nothing is asked
     #[arg(short, long)]
     force: bool,
@@ -68,17 +71,33 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         Verb::Rm(args) => rmi::run(args, root),
         Verb::Inspect(args) => inspect(args, root),
         Verb::History(args) => history::run(args, root),
-        Verb::Prune(args) => {
-            let removed = store::open(root)?.prune(args.all)?;
-            rmi::report(&removed);
-            rmi::report_freed(&removed);
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Prune(args) => prune(args, root),
         Verb::Tag(args) => tag::run(args, root),
         Verb::Load(args) => load::run(args, root),
         Verb::Save(args) => save::run(args, root),
         Verb::Import(args) => import::run(args, root),
     }
+}
+
+fn prune(args: &PruneArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    let store = store::open(root)?;
+    let mut failure = None;
+    let removed = store.prune_if(args.all, &mut |listed| {
+        let mut filters = args.filter.iter();
+        let fits = filters.try_fold(true, |fits, filter| {
+            Ok::<_, Failure>(fits && filter.fits(&store, listed)?)
+        });
+        fits.unwrap_or_else(|error| {
+            failure.get_or_insert(error);
+            false
+        })
+    })?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    rmi::report(&removed);
+    rmi::report_freed(&removed);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn inspect(args: &InspectArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {

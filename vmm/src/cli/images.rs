@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use image::reference::Reference;
-use image::{Digest, Listed, Store, Tagged};
+use image::{Digest, Image, Listed, Store, Tagged};
 use serde_json::{Value, json};
 
+use super::rmi::refused;
 use crate::failure::Failure;
 use crate::listing::{self, Column, Format};
 use crate::{human, store};
@@ -26,7 +27,8 @@ pub(super) struct Args {
     /// Show digests too
     #[arg(long)]
     digests: bool,
-    /// Show only what fits: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE
+    /// Show only what fits: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE,
+    /// until=TIME or AGE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// How to print: table, json, or a template such as '{{.ID}} {{.Repository}}'
@@ -36,13 +38,16 @@ pub(super) struct Args {
     name: Option<String>,
 }
 
+/// What an image has to be.
 #[derive(Debug, Clone)]
-enum Filter {
+pub(super) enum Filter {
     Dangling(bool),
     Reference(String),
     Label(String, Option<String>),
     Before(String),
     Since(String),
+    /// Made before this time, in seconds since 1970.
+    Until(u64),
 }
 
 impl std::str::FromStr for Filter {
@@ -64,6 +69,11 @@ impl std::str::FromStr for Filter {
             }),
             "before" => Ok(Self::Before(value)),
             "since" => Ok(Self::Since(value)),
+            "until" => human::seconds(&value)
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .or_else(|| human::now().checked_sub(human::duration(&value)?))
+                .map(Self::Until)
+                .ok_or_else(|| "until is a time (2026-11-25T00:00:00Z) or an age (36h)".to_owned()),
             other => Err(format!("{other} is no filter for images")),
         }
     }
@@ -82,7 +92,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let store = store::open(root)?;
     let mut rows = Vec::new();
     for listed in store.list()? {
-        let created = created(&store, &listed);
+        let created = created(&store, &listed.image);
         if !args.filter.iter().try_fold(true, |fits, filter| {
             Ok::<_, Failure>(fits && filter.fits(&store, &listed)?)
         })? {
@@ -118,12 +128,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 /// When the image was made, in seconds since 1970; when it came here, if it does not say.
-pub(super) fn created(store: &Store, listed: &Listed) -> u64 {
-    let config = store.config(&listed.image.id).ok();
+fn created(store: &Store, image: &Image) -> u64 {
+    let config = store.config(&image.id).ok();
     let created = config.and_then(|config| human::seconds(&config.created?));
-    created.map_or(listed.image.at, |seconds| {
-        u64::try_from(seconds).unwrap_or(0)
-    })
+    created.map_or(image.at, |seconds| u64::try_from(seconds).unwrap_or(0))
 }
 
 /// The first twelve figures of an id, or all with the algorithm.
@@ -160,7 +168,7 @@ fn row(listed: &Listed, name: Option<&Tagged>, created: u64, whole: bool) -> Val
         "Tag": tag,
         "Digest": digest.map_or_else(none, |digest| digest.to_string()),
         "CreatedSince": human::ago(human::now().saturating_sub(created)),
-        "CreatedAt": created,
+        "CreatedAt": human::date(created),
         "Size": human::size(listed.bytes),
         "Containers": if listed.is_used { "1+" } else { "0" },
     })
@@ -186,7 +194,8 @@ fn wanted(args: &Args, name: Option<&Tagged>) -> bool {
 }
 
 impl Filter {
-    fn fits(&self, store: &Store, listed: &Listed) -> Result<bool, Failure> {
+    /// Whether an image of the store is that.
+    pub(super) fn fits(&self, store: &Store, listed: &Listed) -> Result<bool, Failure> {
         Ok(match self {
             Self::Dangling(wanted) => listed.names.is_empty() == *wanted,
             Self::Reference(pattern) => listed.names.iter().any(|name| {
@@ -206,8 +215,15 @@ impl Filter {
                 let label = config.config.labels.get(key);
                 label.is_some_and(|label| value.as_ref().is_none_or(|value| value == label))
             }
-            Self::Before(other) => listed.image.at < store.resolve(other)?.at,
-            Self::Since(other) => listed.image.at > store.resolve(other)?.at,
+            Self::Until(time) => created(store, &listed.image) < *time,
+            Self::Before(other) => {
+                created(store, &listed.image)
+                    < created(store, &store.resolve(other).map_err(refused)?)
+            }
+            Self::Since(other) => {
+                created(store, &listed.image)
+                    > created(store, &store.resolve(other).map_err(refused)?)
+            }
         })
     }
 }

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use image::Execution;
 use image::reference::Reference;
+use image::trust::Origin;
 
 use crate::failure::Failure;
+use crate::registry::admit;
 use crate::store;
 
 #[derive(Debug, clap::Args)]
@@ -109,9 +111,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
             Failure::new(format!("{} cannot be opened: {error}", args.file.display())).code(1)
         })?),
     };
+    admit(&Origin::Tarball)?;
     let store = store::open(root)?;
     let label = args.file.display().to_string();
-    let image = store.import(&label, &mut tar, |diff_id| {
+    let image = store.import(&label, &mut tar, name.as_ref(), |diff_id| {
         serde_json::json!({
             "architecture": "amd64",
             "os": "linux",
@@ -123,9 +126,6 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         .into_bytes()
     });
     let image = image.map_err(|error| Failure::new(error).code(1))?;
-    if let Some(name) = name {
-        store.tag(&name, &image.id, image.manifest.as_ref())?;
-    }
     println!("{}", image.id);
     Ok(ExitCode::SUCCESS)
 }

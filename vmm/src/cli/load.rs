@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use image::reference::Source;
+use image::trust::Origin;
 
 use crate::failure::Failure;
+use crate::registry::admit;
 use crate::store;
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
             .hint("Name a file with --input, or pipe an archive in.")
             .code(1));
     }
+    admit(&Origin::of(&source))?;
     let loaded = store::open(root)?
         .load(&source)
         .map_err(|error| Failure::new(error).code(1))?;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use image::reference::Source;
 
 use crate::failure::Failure;
-use crate::registry::{Fetch, Show, When};
+use crate::registry::{Fetch, Show, Wanted, When};
 use crate::store;
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,8 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let source = Source::parse(&args.image)?;
     let store = store::open(root)?;
     let Source::Registry(reference) = &source else {
-        let image = args.fetch.obtain(&store, &source, When::Missing)?;
+        let wanted = Wanted::Source(source);
+        let image = args.fetch.obtain(&store, &wanted, When::Missing)?;
         println!("{}", image.id);
         return Ok(ExitCode::SUCCESS);
     };

@@ -49,7 +49,7 @@ pub(super) fn report_freed(removed: &Removed) {
 }
 
 /// What to do about a refusal.
-pub(super) fn refused(error: RemoveError) -> Failure {
+pub(crate) fn refused(error: RemoveError) -> Failure {
     let hint = match &error {
         RemoveError::Unknown(_) => Some("hull images lists what there is."),
         RemoveError::Ambiguous(_) => Some("Give more figures of the id."),

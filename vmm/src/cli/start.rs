@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use image::reference::Source;
-
 use super::ask;
 use crate::container::Container;
 use crate::control::{Request, Socket};
 use crate::failure::Failure;
 use crate::policy::Policy;
+use crate::registry::{Fetch, Wanted, When};
 use crate::session::{self, Left, Part};
 use crate::supervise::{self, Parts};
 use crate::{host, store};
@@ -88,18 +87,17 @@ pub(super) fn take_part(socket: &Socket, part: Part) -> Result<ExitCode, Failure
     }
 }
 
-/// Starts a container that does not run; `first` is asked of its supervisor.
+/// Starts a container that does not run, under the policies of today; `first` is asked of its supervisor.
 fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result<Socket, Failure> {
     host::check()?;
     let store = store::open(root)?;
     let config = &container.config;
     let policy = Policy::of_system()?;
     policy.permits_shape(&config.machine)?;
-    let source = Source::parse(config.image.as_ref())?;
-    policy.permits_source(&source)?;
-    let image = store.resolve(&config.image_id)?;
+    let image = Wanted::Stored(Box::new(store.resolve(&config.image_id)?), None);
+    let image = Fetch::default().obtain(&store, &image, When::Never)?;
     let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
-    policy.permits_image(&source, &digests)?;
+    policy.permits_image(&image.origins, &digests)?;
     let parts = Parts::of(&container, &store)?;
     let task = container.task()?;
     let supervision = container.supervise()?;

@@ -36,6 +36,32 @@ fn ages_are_round() {
 }
 
 #[test]
+fn durations_are_go_s() {
+    for (text, seconds) in [
+        ("36h", Some(129_600)),
+        ("1h30m5s", Some(5405)),
+        ("0s", Some(0)),
+        ("", None),
+        ("1", None),
+        ("1d", None),
+        ("h", None),
+        ("-1h", None),
+        ("99999999999999999999h", None),
+        ("9999999999999999999h", None),
+        ("1hé", None),
+    ] {
+        assert_eq!(duration(text), seconds, "{text}");
+    }
+}
+
+#[test]
+fn dates_are_docker_s() {
+    assert_eq!(date(1_700_000_000), "2023-11-14 22:13:20 +0000 UTC");
+    assert_eq!(date(0), "1970-01-01 00:00:00 +0000 UTC");
+    assert!(!date(u64::MAX).is_empty());
+}
+
+#[test]
 fn times_are_read() {
     for (text, value) in [
         ("1970-01-01T00:00:00Z", 0),

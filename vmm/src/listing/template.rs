@@ -1,5 +1,6 @@
 //! The part of Go's templates that people use in `--format`: text, `{{.Path.To.Field}}`, `{{json .}}`,
-//! `{{upper .X}}`, `{{lower .X}}`, `{{len .X}}`, `{{join .X "sep"}}`, and the escapes `\t` and `\n`.
+//! `{{upper .X}}`, `{{lower .X}}`, `{{len .X}}`, `{{join .X "sep"}}`, `{{index .X 0}}`, `{{index .X "key"}}`, and the
+//! escapes `\t` and `\n`.
 
 use serde_json::Value;
 
@@ -10,7 +11,9 @@ pub(crate) enum TemplateError {
     #[error("the template has {{{{ without }}}}")]
     Open,
     /// Something between the braces that is not known here.
-    #[error("the template has {{{{{0}}}}}; known are .FIELD, json, upper, lower, len and join")]
+    #[error(
+        "the template has {{{{{0}}}}}; known are .FIELD, json, upper, lower, len, join and index"
+    )]
     Action(String),
 }
 
@@ -32,6 +35,8 @@ enum Function {
     Lower,
     Len,
     Join(String),
+    Key(String),
+    Position(usize),
 }
 
 impl Template {
@@ -83,6 +88,11 @@ fn action_of(action: &str) -> Result<Part, TemplateError> {
         (["lower", field], None) => (Function::Lower, field),
         (["len", field], None) => (Function::Len, field),
         (["join", field], Some(separator)) => (Function::Join(separator.to_owned()), field),
+        (["index", field], Some(key)) => (Function::Key(key.to_owned()), field),
+        (["index", field, position], None) => {
+            let position = position.parse().map_err(|_| unknown())?;
+            (Function::Position(position), field)
+        }
         _ => return Err(unknown()),
     };
     let path = field.strip_prefix('.').ok_or_else(unknown)?;
@@ -118,6 +128,11 @@ impl Function {
                 Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(separator),
                 other => plain(other),
             },
+            // Of a map without the key Go prints the empty value.
+            Self::Key(key) => value.get(key).map(plain).unwrap_or_default(),
+            Self::Position(position) => value
+                .get(position)
+                .map_or_else(|| "<no value>".to_owned(), plain),
         }
     }
 }

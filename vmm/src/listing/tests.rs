@@ -24,7 +24,7 @@ fn tables_are_aligned_and_harmless() {
     );
     assert_eq!(
         printed("table {{.Size}}\\t{{.Name}}"),
-        "SIZE   NAME\n3      a\n40     longer\\u{1b}[31m\n"
+        "SIZE      NAME\n3         a\n40        longer\\u{1b}[31m\n"
     );
 }
 
@@ -40,6 +40,13 @@ fn templates_choose_fields() {
             .lines()
             .next(),
         Some("x, y 2")
+    );
+    assert_eq!(printed("{{index .Tags 1}}"), "y\n<no value>\n");
+    assert_eq!(
+        printed("{{index .More \"Deep\"}}{{index .More \"None\"}}")
+            .lines()
+            .next(),
+        Some("true")
     );
     assert_eq!(printed("{{.More.Deep}}"), "true\n<no value>\n");
     assert_eq!(printed("{{upper .Name}}").lines().next(), Some("A"));

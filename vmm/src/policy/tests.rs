@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use image::reference::Source;
+use image::trust::Origin;
+
 use super::*;
 use crate::config::{Cpus, Memory};
 
@@ -34,8 +37,10 @@ fn shape(mib: u64, cpus: u64) -> VmConfig {
     }
 }
 
-fn source(text: &str) -> Source {
-    Source::parse(OsStr::new(text)).unwrap()
+/// What is written down of an image that came from `text`.
+fn origins(text: &str) -> Vec<String> {
+    let source = Source::parse(OsStr::new(text)).unwrap();
+    vec![Origin::of(&source).to_string()]
 }
 
 #[test]
@@ -48,7 +53,7 @@ fn a_rule_holds_for_those_it_names_and_refusals_name_the_rule() {
         (student.permits_shape(&shape(64, 3)), "students"),
         (teacher.permits_shape(&shape(64, 9)), "everybody"),
         (
-            student.permits_image(&source("ghcr.io/x/y"), &[]),
+            student.permits_image(&origins("ghcr.io/x/y"), &[]),
             "students",
         ),
     ];
@@ -66,7 +71,7 @@ fn a_rule_holds_for_those_it_names_and_refusals_name_the_rule() {
 #[test]
 fn images_are_allowed_by_whole_parts_of_their_name() {
     let student = policy(4001, &[]);
-    let allowed = |text: &str| student.permits_image(&source(text), &[]).is_ok();
+    let allowed = |text: &str| student.permits_image(&origins(text), &[]).is_ok();
     assert!(
         allowed("alpine")
             && allowed("localhost:5000/course:v1")
@@ -74,6 +79,11 @@ fn images_are_allowed_by_whole_parts_of_their_name() {
     );
     assert!(!allowed("localhost:5000/courses") && !allowed("someone/alpine"));
     assert!(!allowed("docker-archive:/tmp/x.tar"));
+    assert!(student.permits_fetch("docker.io/someone/x:1").is_ok());
+    // One good place is enough: it is the same image. None is not.
+    let both = [origins("ghcr.io/x/y"), origins("alpine")].concat();
+    assert!(student.permits_image(&both, &[]).is_ok());
+    assert!(student.permits_image(&[], &[]).is_err());
 }
 
 #[test]
@@ -81,9 +91,9 @@ fn images_are_allowed_by_digest_whatever_their_name() {
     let student = policy(4001, &[]);
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let other = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b856";
-    let local = source("docker-archive:/tmp/x.tar");
+    let local = origins("docker-archive:/tmp/x.tar");
     // A name alone does not decide while a digest may.
-    assert!(student.permits_source(&local).is_ok());
+    assert!(student.permits_fetch(&local[0]).is_ok());
     assert!(
         student
             .permits_image(&local, &[&digest.parse().unwrap()])
@@ -102,6 +112,16 @@ fn what_is_not_understood_is_refused() {
         user: 0,
         groups: vec![0],
     };
+    // What `hull run` has no flags for cannot be restricted, and nobody is left to believe it is.
+    for key in ["volumes", "ports", "networks", "devices"] {
+        let text = format!("[[rule]]\nname = 'x'\n{key} = []\n");
+        let error = Policy::parse(&text, &caller).unwrap_err();
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            reason.contains(&format!("unknown field `{key}`")) && reason.contains("`images`"),
+            "{reason}"
+        );
+    }
     for text in [
         "[[rule]]\nname = 'x'\ncpu = 1\n",
         "[[rules]]\nname = 'x'\n",

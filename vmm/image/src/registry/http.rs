@@ -19,6 +19,7 @@ use super::proxy::Proxies;
 use super::text;
 use super::tls::Authorities;
 use super::url::{Origin, Url};
+use crate::date;
 use crate::secret::Secret;
 
 #[cfg(test)]
@@ -315,14 +316,13 @@ pub(crate) fn is_transient(status: u16) -> bool {
 /// Seconds since 1970 from which on a number in `Retry-After` can only be a date.
 const DATE: u64 = 1_000_000_000;
 
-/// The pause a server asks for: seconds, or, as docker hub has it, seconds since 1970. The form with a written date is
-/// not used by registries and is left alone.
+/// The pause a server asks for: seconds, a date (RFC 9110 §10.2.3), or, as docker hub has it, seconds since 1970.
 fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let number: u64 = text.trim().parse().ok()?;
-    let seconds = match number {
-        DATE.. => number.saturating_sub(now),
-        pause => pause,
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match text.parse() {
+        Ok(number @ DATE..) => number.saturating_sub(now),
+        Ok(pause) => pause,
+        Err(_) => date::http(text, now)?.saturating_sub(now),
     };
     Some(Duration::from_secs(seconds))
 }

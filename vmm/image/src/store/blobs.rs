@@ -17,6 +17,9 @@ use crate::Digest;
 /// File that whoever adds to the store holds shared, and whoever collects garbage alone.
 const LOCK: &str = "lock";
 
+/// File that is held alone by whoever changes or judges what records and names say, for as long as that takes.
+const TURN: &str = "turn";
+
 /// Directory of the blobs; it has an OCI layout's names.
 pub(super) const BLOBS: &str = "blobs/sha256";
 
@@ -50,6 +53,10 @@ impl BlobWriter<'_> {
 /// Proof that nothing is collected while it is held.
 #[derive(Debug)]
 pub struct Adding(#[expect(dead_code, reason = "the lock goes when the file is closed")] File);
+
+/// Proof that nobody else changes records and names while it is held.
+#[derive(Debug)]
+pub(super) struct Turn(#[expect(dead_code, reason = "the lock goes when the file is closed")] File);
 
 /// Right to work on one thing that others may want too. They wait until it is dropped.
 #[derive(Debug)]
@@ -126,13 +133,24 @@ impl Store {
         self.lock_store(FlockOperation::LockShared).map(Adding)
     }
 
+    /// Waits for this process's turn to change records and names: what is found in them stays so until it is
+    /// dropped. Nobody waits for anything else meanwhile.
+    pub(super) fn turn(&self) -> Result<Turn, StoreError> {
+        self.lock_file(TURN, FlockOperation::LockExclusive)
+            .map(Turn)
+    }
+
     /// Locks the whole store.
     pub(super) fn lock_store(&self, operation: FlockOperation) -> Result<File, StoreError> {
-        let file = self.directory.open_or_make(LOCK)?;
+        self.lock_file(LOCK, operation)
+    }
+
+    fn lock_file(&self, name: &str, operation: FlockOperation) -> Result<File, StoreError> {
+        let file = self.directory.open_or_make(name)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(file.as_fd(), operation)).map_err(
             |errno| StoreError::File {
                 action: "Locking",
-                path: self.directory.path(LOCK),
+                path: self.directory.path(name),
                 source: errno.into(),
             },
         )?;

@@ -82,8 +82,10 @@ impl Store {
         };
         check.blobs()?;
         check.roots()?;
+        let turn = self.turn()?;
         check.images()?;
         check.names()?;
+        drop(turn);
         let problems = check.problems;
         drop(lock);
         if repair {
@@ -91,6 +93,13 @@ impl Store {
         }
         Ok(problems)
     }
+}
+
+/// Whether a file is there and cannot be read or understood.
+fn is_damage(error: &StoreError) -> bool {
+    let action = "Reading";
+    matches!(error, StoreError::Damaged { .. })
+        || matches!(error, StoreError::File { action: tried, .. } if *tried == action)
 }
 
 impl Check<'_> {
@@ -141,7 +150,7 @@ impl Check<'_> {
             let name = format!("{ROOTS}/{name}");
             let about: Option<RootRecord> = match self.store.directory.read_json(&about_root(&name))
             {
-                Err(StoreError::Damaged { .. }) => None,
+                Err(error) if is_damage(&error) => None,
                 other => other?,
             };
             let checksum = self.sum(&name, checksum_of)?;
@@ -159,7 +168,8 @@ impl Check<'_> {
                 .strip_suffix(".json")
                 .and_then(|hex| Digest::from_hex(hex).ok());
             let image = match id.map(|id| self.store.find(&id)).transpose() {
-                Err(StoreError::Damaged { .. }) | Ok(None) => None,
+                Err(error) if is_damage(&error) => None,
+                Ok(None) => None,
                 other => other?.flatten(),
             };
             match image {
@@ -201,7 +211,7 @@ impl Check<'_> {
             };
             self.problem(name, kind, false)?;
             if self.repair {
-                self.store.keep_nothing(&image.id)?;
+                self.store.keep_nothing(image)?;
                 self.problems
                     .iter_mut()
                     .rev()

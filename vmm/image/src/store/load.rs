@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 
 use super::blobs::blob_name;
 use super::directory::Temporary;
-use super::{GetError, Image, Store};
+use super::{Arrival, GetError, Image, Store};
 use crate::convert::{ConvertError, Layers};
 use crate::files::{self, Files};
 use crate::layer::LayerError;
 use crate::local::{self, Local, OpenError};
 use crate::reference::{Reference, Source};
 use crate::stream::{self, Expected, StreamError};
+use crate::trust::Origin;
 use crate::{Compression, Digest, Hasher, media_type};
 
 /// An image that was loaded.
@@ -22,6 +23,14 @@ pub struct Loaded {
     pub image: Image,
     /// What it is called now, as the archive says.
     pub names: Vec<Reference>,
+}
+
+/// What is being loaded.
+struct Arriving<'a> {
+    /// What errors call it.
+    label: &'a dyn std::fmt::Display,
+    origin: &'a Origin,
+    names: &'a [Reference],
 }
 
 /// A packed layer that has no name in the store yet.
@@ -83,31 +92,30 @@ impl Store {
         let config = std::mem::take(&mut local.config_bytes);
         let manifest = local.manifest.take();
         let names = std::mem::take(&mut local.names);
-        let image = self.keep_image(source, &config, manifest, &expected, &mut local)?;
-        let mut tagged = Vec::new();
-        for name in names.iter().filter_map(|name| full_name(name)) {
-            self.tag(&name, &image.id, image.manifest.as_ref())?;
-            tagged.push(name);
-        }
-        Ok(Loaded {
-            image,
-            names: tagged,
-        })
+        let names: Vec<Reference> = names.iter().filter_map(|name| full_name(name)).collect();
+        let arriving = Arriving {
+            label: source,
+            origin: &Origin::of(source),
+            names: &names,
+        };
+        let image = self.keep_image(&arriving, &config, manifest, &expected, &mut local)?;
+        Ok(Loaded { image, names })
     }
 
-    /// Makes an image of one layer, the plain or packed tar of a root file system. `name` is what
-    /// errors call it; `config` makes the configuration for its diff-id.
+    /// Makes an image of one layer, the plain or packed tar of a root file system, and names it. `label` is
+    /// what errors call it; `config` makes the configuration for its diff-id.
     ///
     /// # Errors
     /// When the tar is broken, or nothing can be written.
     pub fn import(
         &self,
-        name: &str,
+        label: &str,
         tar: &mut dyn Read,
+        name: Option<&Reference>,
         config: impl FnOnce(&Digest) -> Vec<u8>,
     ) -> Result<Image, GetError> {
         let _adding = self.adding()?;
-        let unreadable = |error| GetError::open(&name, OpenError::Unpack(error));
+        let unreadable = |error| GetError::open(&label, OpenError::Unpack(error));
         let layer = self.copy(tar, u64::MAX).map_err(unreadable)?;
         let diff_id = self.diff_id(&layer).map_err(unreadable)?;
         let expected = Expected {
@@ -115,12 +123,17 @@ impl Store {
             size: layer.size,
             diff_id,
         };
-        self.keep_copied(&name, &config(&diff_id), None, &[expected], vec![layer])
+        let arriving = Arriving {
+            label: &label,
+            origin: &Origin::Tarball,
+            names: name.map(std::slice::from_ref).unwrap_or_default(),
+        };
+        self.keep_copied(&arriving, &config(&diff_id), None, &[expected], vec![layer])
     }
 
     fn keep_image(
         &self,
-        source: &dyn std::fmt::Display,
+        arriving: &Arriving<'_>,
         config: &[u8],
         manifest: Option<Vec<u8>>,
         expected: &[Expected],
@@ -130,7 +143,7 @@ impl Store {
         for (position, expected) in expected.iter().enumerate() {
             let number = position + 1;
             let wrong = |error| GetError::Convert {
-                image: source.to_string(),
+                image: arriving.label.to_string(),
                 source: error,
             };
             let unreadable = |source| wrong(ConvertError::Open { number, source });
@@ -151,13 +164,13 @@ impl Store {
             }
             copied.push(layer);
         }
-        self.keep_copied(source, config, manifest, expected, copied)
+        self.keep_copied(arriving, config, manifest, expected, copied)
     }
 
     /// Converts layers that lie in the store, then gives them and the manifest their names.
     fn keep_copied(
         &self,
-        source: &dyn std::fmt::Display,
+        arriving: &Arriving<'_>,
         config: &[u8],
         manifest: Option<Vec<u8>>,
         expected: &[Expected],
@@ -168,11 +181,11 @@ impl Store {
             opened: 0,
         };
         let image = self.convert(config, expected, &mut layers);
-        let mut image = image.map_err(|error| GetError::add(source, error))?;
+        let mut image = image.map_err(|error| GetError::add(arriving.label, error))?;
         // What was in the store already has not been compared with these bytes.
         for (position, expected) in expected.iter().enumerate().skip(layers.opened) {
             let number = position + 1;
-            let image = || source.to_string();
+            let image = || arriving.label.to_string();
             let packed = layers.open(position).map_err(|source| GetError::Convert {
                 image: image(),
                 source: ConvertError::Open { number, source },
@@ -197,9 +210,15 @@ impl Store {
                 layer.temporary.commit(&blob_name(&layer.digest))?;
             }
         }
-        let manifest = self.put_blob(&manifest)?;
-        self.keep(&image.id, &manifest)?;
-        image.manifest = Some(manifest);
+        let manifest = Some(self.put_blob(&manifest)?);
+        let arrival = Arrival {
+            origin: arriving.origin,
+            manifest,
+            signatures: &[],
+            names: arriving.names,
+            top: manifest,
+        };
+        self.settle(&mut image, &arrival)?;
         Ok(image)
     }
 

@@ -8,6 +8,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::blobs::{BLOBS, blob_name};
+use super::origins::SIGNATURES;
 use super::{IMAGES, Image, ROOTS, Store, StoreError, Tagged, about_root, image_name, sources};
 use crate::reference::Reference;
 use crate::{Digest, Manifest};
@@ -121,6 +122,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        // To see whether a machine runs an image is to lock it for a moment: others must not take that for a machine.
+        let _turn = self.turn()?;
+        self.list_in_turn()
+    }
+
+    fn list_in_turn(&self) -> Result<Vec<Listed>, StoreError> {
         let names = self.names()?;
         let mut listed = Vec::new();
         for id in self.ids()? {
@@ -192,8 +199,9 @@ impl Store {
     /// # Errors
     /// When there is none, or a machine runs it.
     pub fn remove(&self, text: &str, force: bool) -> Result<Removed, RemoveError> {
+        let turn = self.turn()?;
         let image = self.resolve(text)?;
-        let mut names = self.names()?;
+        let (mut names, failure) = self.names_with_failure()?;
         names.retain(|name| name.image == image.id);
         let mut removed = Removed::default();
         let name = text.parse::<Reference>().ok().map(|name| name.to_string());
@@ -216,14 +224,30 @@ impl Store {
         let Some(_locked) = self.lock_unused(&image)? else {
             return Err(RemoveError::InUse(image.id));
         };
+        if let Some(failure) = failure {
+            // It may be one of this image's.
+            return Err(failure.into());
+        }
+        self.forget(&image, names, &mut removed)?;
+        drop(turn);
+        removed.bytes = self.collect()?;
+        Ok(removed)
+    }
+
+    /// Takes an image's names away and then its record. Broken off in between, it is an image without a name.
+    fn forget(
+        &self,
+        image: &Image,
+        names: Vec<Tagged>,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
         for name in names {
             self.untag_text(&name.name)?;
             removed.names.push(name.name);
         }
         self.directory.remove(&image_name(&image.id))?;
         removed.images.push(image.id);
-        removed.bytes = self.collect()?;
-        Ok(removed)
+        Ok(())
     }
 
     /// Removes the images no machine runs: those without a name, or with `all` also the named ones.
@@ -232,21 +256,34 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn prune(&self, all: bool) -> Result<Removed, StoreError> {
+        self.prune_if(all, &mut |_| true)
+    }
+
+    /// The same, of the images that `fits` wants gone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn prune_if(
+        &self,
+        all: bool,
+        fits: &mut dyn FnMut(&Listed) -> bool,
+    ) -> Result<Removed, StoreError> {
         let mut removed = Removed::default();
-        for listed in self.list()? {
-            if !all && !listed.names.is_empty() {
+        let turn = self.turn()?;
+        if let (_, Some(failure)) = self.names_with_failure()? {
+            // Its image would be taken for one that nobody calls by a name.
+            return Err(failure);
+        }
+        for listed in self.list_in_turn()? {
+            if (!all && !listed.names.is_empty()) || !fits(&listed) {
                 continue;
             }
             let Some(_locked) = self.lock_unused(&listed.image)? else {
                 continue;
             };
-            for name in listed.names {
-                self.untag_text(&name.name)?;
-                removed.names.push(name.name);
-            }
-            self.directory.remove(&image_name(&listed.image.id))?;
-            removed.images.push(listed.image.id);
+            self.forget(&listed.image, listed.names, &mut removed)?;
         }
+        drop(turn);
         removed.bytes = self.collect()?;
         Ok(removed)
     }
@@ -260,10 +297,15 @@ impl Store {
         };
         let (mut roots, mut blobs, mut images) = (HashSet::new(), HashSet::new(), HashSet::new());
         for id in self.ids()? {
-            // A record that cannot be read keeps nothing, but is not removed here: `check` does that.
-            if let Ok(Some(image)) = self.find(&id) {
-                blobs.extend(self.blobs_of(&image)?.iter().map(Digest::hex));
-                roots.insert(image.root);
+            match self.find(&id) {
+                Ok(Some(image)) => {
+                    blobs.extend(self.blobs_of(&image)?.iter().map(Digest::hex));
+                    roots.insert(image.root);
+                }
+                // A damaged record keeps nothing, but is not removed here: `check` does that.
+                Ok(None) | Err(StoreError::Damaged { .. }) => {}
+                // What it keeps may be readable again in a moment.
+                Err(error) => return Err(error),
             }
             images.insert(id);
         }
@@ -286,6 +328,11 @@ impl Store {
             .filter(|name| !images.contains(&name.image))
         {
             self.untag_text(&name.name)?;
+        }
+        for name in self.directory.names(SIGNATURES)? {
+            if !Digest::from_hex(&name).is_ok_and(|id| images.contains(&id)) {
+                self.directory.remove(&format!("{SIGNATURES}/{name}"))?;
+            }
         }
         for name in self.directory.names(sources::SOURCES)? {
             let name = format!("{}/{name}", sources::SOURCES);

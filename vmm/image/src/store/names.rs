@@ -48,9 +48,20 @@ impl Store {
         image: &Digest,
         manifest: Option<&Digest>,
     ) -> Result<(), StoreError> {
+        let _turn = self.turn()?;
         if self.find(image)?.is_none() {
             return Err(StoreError::Unknown(*image));
         }
+        self.write_name(name, image, manifest)
+    }
+
+    /// The same, by whoever has the turn and knows that the image is there.
+    pub(super) fn write_name(
+        &self,
+        name: &Reference,
+        image: &Digest,
+        manifest: Option<&Digest>,
+    ) -> Result<(), StoreError> {
         let name = name.to_string();
         let file = file_name(&name);
         let tagged = Tagged {
@@ -99,16 +110,23 @@ impl Store {
     /// # Errors
     /// When the store cannot be listed.
     pub fn names(&self) -> Result<Vec<Tagged>, StoreError> {
-        let mut names = Vec::new();
+        Ok(self.names_with_failure()?.0)
+    }
+
+    /// All names that can be read, and why one cannot that may be readable again in a moment. A damaged one never will be.
+    pub(super) fn names_with_failure(
+        &self,
+    ) -> Result<(Vec<Tagged>, Option<StoreError>), StoreError> {
+        let (mut names, mut failure) = (Vec::new(), None);
         for file in self.directory.names(NAMES)? {
             let file = format!("{NAMES}/{file}");
-            if let Ok(Some(name)) = self.directory.read_json::<Tagged>(&file)
-                && file_name(&name.name) == file
-            {
-                names.push(name);
+            match self.directory.read_json::<Tagged>(&file) {
+                Ok(Some(name)) if file_name(&name.name) == file => names.push(name),
+                Ok(_) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => failure = Some(error),
             }
         }
         names.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(names)
+        Ok((names, failure))
     }
 }

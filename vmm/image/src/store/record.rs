@@ -19,6 +19,8 @@ pub struct Image {
     pub bytes: u64,
     /// Its manifest, if its blobs are kept: it can be saved and pushed as it came.
     pub manifest: Option<Digest>,
+    /// Where it came from, as [`Source`](crate::reference::Source) is written: what a policy judges.
+    pub origins: Vec<String>,
     /// The path within the store.
     pub(super) root: String,
     /// When it came into the store, in seconds since 1970.
@@ -36,6 +38,9 @@ pub(super) struct Record {
     pub(super) at: u64,
     /// The manifest whose blobs are kept.
     pub(super) manifest: Option<Digest>,
+    /// Where it came from.
+    #[serde(default)]
+    pub(super) origins: Vec<String>,
 }
 
 /// `roots/….json`, beside the file system it describes.
@@ -83,6 +88,19 @@ impl Record {
             execution: config.config.clone(),
             at: super::names::now(),
             manifest: None,
+            origins: Vec::new(),
+        }
+    }
+
+    /// The record of an image that was read before.
+    pub(super) fn of(image: &Image) -> Self {
+        Self {
+            root: image.root.clone(),
+            root_bytes: image.bytes,
+            execution: image.execution.clone(),
+            at: image.at,
+            manifest: image.manifest,
+            origins: image.origins.clone(),
         }
     }
 
@@ -93,6 +111,7 @@ impl Record {
             path: directory.path(&self.root),
             bytes: self.root_bytes,
             manifest: self.manifest,
+            origins: self.origins,
             root: self.root,
             at: self.at,
         }

@@ -1,5 +1,6 @@
 //! The store under good and bad archives, shared, killed and out of space.
 
+mod broken;
 mod crash;
 mod manage;
 mod tools;
@@ -30,7 +31,7 @@ pub(super) fn contents(root: &Path) -> Vec<String> {
                 pending.push(path);
             } else {
                 let name = path.strip_prefix(root).unwrap().display().to_string();
-                if !name.starts_with("sources/") && name != "lock" {
+                if !name.starts_with("sources/") && !matches!(name.as_str(), "lock" | "turn") {
                     found.push(format!("{name} {}", path.metadata().unwrap().len()));
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::policy::Signed;
 use crate::reference::Reference;
@@ -24,11 +24,30 @@ const COUNT_MAX: usize = 64;
 const PAYLOAD_MAX: u64 = 64 * 1024;
 
 /// One signature, not yet checked.
-pub(super) struct Signature {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature {
+    #[serde(with = "text")]
     payload: Vec<u8>,
+    #[serde(with = "text")]
     signature: Vec<u8>,
     /// The manifest or index it was found with.
     digest: Digest,
+}
+
+/// Bytes as base64, for signatures that are kept.
+mod text {
+    use super::{BASE64, Engine};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        BASE64.decode(text).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Deserialize)]

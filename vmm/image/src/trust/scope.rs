@@ -40,10 +40,13 @@ pub(super) fn of_source(source: &Source) -> (&'static str, Vec<String>) {
     }
 }
 
-/// `path:tag`, `path` and the directories above it but `/`, with all links resolved.
+/// `path:tag`, `path` and the directories above it but `/`, with all links resolved. Of a path that is no longer there, as
+/// it was written down: without links.
 fn of_path(path: &Path, tag: Option<&str>) -> Vec<String> {
-    let Ok(path) = path.canonicalize() else {
-        return Vec::new();
+    let path = match path.canonicalize() {
+        Ok(path) => path,
+        Err(_) if path.is_absolute() => path.to_owned(),
+        Err(_) => return Vec::new(),
     };
     let mut scopes = Vec::new();
     scopes.extend(tag.map(|tag| format!("{}:{tag}", path.display())));

@@ -107,10 +107,11 @@ fn local_images_have_scopes_of_paths() {
     ))
     .unwrap();
     let oci = |path: &std::path::Path, tag: Option<&str>| {
-        policy.check_local(&Source::Oci {
+        let source = Source::Oci {
             path: path.to_owned(),
             tag: tag.map(str::to_owned),
-        })
+        };
+        policy.judge(&Origin::of(&source), &[])
     };
     assert!(matches!(
         oci(&inner, None),
@@ -122,9 +123,9 @@ fn local_images_have_scopes_of_paths() {
     ));
     assert!(matches!(oci(&inner, Some("good")), Ok(Verdict::Unchecked)));
     assert!(matches!(oci(&root, None), Ok(Verdict::Unchecked)));
-    let plain = policy.check_local(&Source::Directory(root));
+    let plain = policy.judge(&Origin::of(&Source::Directory(root)), &[]);
     assert!(matches!(plain, Err(TrustError::Rejected { .. })));
-    let archive = policy.check_local(&Source::Stdin).unwrap_err();
+    let archive = policy.judge(&Origin::of(&Source::Stdin), &[]).unwrap_err();
     assert!(
         matches!(archive, TrustError::Unsupported { ref kind, .. } if kind == "signedBy"),
         "{archive}"

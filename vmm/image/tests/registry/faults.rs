@@ -44,6 +44,8 @@ pub(crate) enum Action {
     Stall(usize),
     /// Let it through, and change one byte of the answer's body.
     Flip(usize),
+    /// Let it through at the pace of a link, which all that go over it share.
+    Paced(Arc<Link>),
     /// Answer with this head, without the final empty line, and body.
     Answer(String, Vec<u8>),
     /// Answer with this head and a body without end.
@@ -159,6 +161,7 @@ impl Shared {
                 self.hang();
                 Ok(())
             }
+            Action::Paced(link) => link.carry(&request, &self.upstream, &mut writer),
             Action::Flip(at) => self.pass(&request, &mut writer, usize::MAX, Some(at)),
             Action::Answer(head, body) => {
                 write!(
@@ -208,19 +211,7 @@ impl Shared {
         limit: usize,
         flip: Option<usize>,
     ) -> io::Result<()> {
-        let mut upstream = TcpStream::connect(&self.upstream)?;
-        write!(
-            upstream,
-            "{} {} HTTP/1.1\r\n",
-            request.method, request.target
-        )?;
-        for (name, value) in &request.headers {
-            if name != "connection" {
-                write!(upstream, "{name}: {value}\r\n")?;
-            }
-        }
-        write!(upstream, "Connection: close\r\n\r\n")?;
-        upstream.write_all(&request.body)?;
+        let mut upstream = ask(&self.upstream, request)?;
         let mut answer = Vec::new();
         upstream.read_to_end(&mut answer)?;
         let start = answer
@@ -233,6 +224,66 @@ impl Shared {
         let end = answer.len().min(start.saturating_add(limit));
         client.write_all(&answer[..end])
     }
+}
+
+/// A link of a fixed bandwidth.
+pub(crate) struct Link {
+    bytes_per_second: f64,
+    /// When it is free again.
+    free: Mutex<Instant>,
+}
+
+impl Link {
+    pub(crate) fn new(bytes_per_second: f64) -> Arc<Self> {
+        let free = Mutex::new(Instant::now());
+        Arc::new(Self {
+            bytes_per_second,
+            free,
+        })
+    }
+
+    /// Waits for the turn of so many bytes.
+    fn take(&self, bytes: usize) {
+        let until = {
+            let mut free = self.free.lock().unwrap();
+            let seconds = bytes as f64 / self.bytes_per_second;
+            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(seconds);
+            *free
+        };
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+
+    /// Hands on what upstream answers, piece by piece.
+    fn carry(&self, request: &Seen, upstream: &str, client: &mut TcpStream) -> io::Result<()> {
+        let mut server = ask(upstream, request)?;
+        let mut piece = vec![0; 32 << 10];
+        loop {
+            let count = server.read(&mut piece)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.take(count);
+            client.write_all(&piece[..count])?;
+        }
+    }
+}
+
+/// Sends a request upstream.
+fn ask(upstream: &str, request: &Seen) -> io::Result<TcpStream> {
+    let mut upstream = TcpStream::connect(upstream)?;
+    write!(
+        upstream,
+        "{} {} HTTP/1.1\r\n",
+        request.method, request.target
+    )?;
+    for (name, value) in &request.headers {
+        if name != "connection" {
+            write!(upstream, "{name}: {value}\r\n")?;
+        }
+    }
+    write!(upstream, "Connection: close\r\n\r\n")?;
+    upstream.write_all(&request.body)?;
+    Ok(upstream)
 }
 
 /// The first line and the headers, with names in lower case.

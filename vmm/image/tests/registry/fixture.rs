@@ -2,119 +2,43 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use image::reference::Reference;
 use image::registry::{Client, Content, Limits, Progress, Settings};
 use image::{Descriptor, Digest, Manifest, Platform, media_type};
+pub(crate) use tests::registry::{PASSWORD, USER};
 
 /// Debian's registry, serving on the loopback until dropped.
-pub(crate) struct Registry {
-    child: Child,
-    /// `127.0.0.1:PORT`.
-    pub(crate) address: String,
-    pub(crate) directory: tempfile::TempDir,
-}
-
-/// The user and password of [`Registry::with_password`].
-pub(crate) const USER: &str = "user";
-pub(crate) const PASSWORD: &str = "secret";
+pub(crate) struct Registry(tests::registry::Registry);
 
 impl Registry {
-    /// Open to everybody, plain http.
     pub(crate) fn start() -> Self {
-        Self::configured(|_| String::new())
+        Self(tests::registry::Registry::start().unwrap())
     }
 
-    /// Wants [`USER`] and [`PASSWORD`].
     pub(crate) fn with_password() -> Self {
-        Self::configured(|directory| {
-            let file = directory.join("htpasswd");
-            let hash = "$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a";
-            fs::write(&file, format!("{USER}:{hash}\n")).unwrap();
-            format!(
-                "auth:\n  htpasswd: {{realm: test, path: {}}}\n",
-                file.display()
-            )
-        })
+        Self(tests::registry::Registry::with_password().unwrap())
     }
 
-    /// Speaks TLS with the certificate `cert.pem` and its key `key.pem` in `directory`, signed by itself.
     pub(crate) fn with_tls() -> Self {
-        Self::configured(|directory| {
-            let (key, cert) = (directory.join("key.pem"), directory.join("cert.pem"));
-            run(Command::new("openssl")
-                .args([
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:prime256v1",
-                ])
-                .args(["-nodes", "-days", "2", "-subj", "/CN=test", "-keyout"])
-                .arg(&key)
-                .arg("-out")
-                .arg(&cert)
-                .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
-                .args(["-addext", "basicConstraints=critical,CA:FALSE"]));
-            format!(
-                "  tls: {{certificate: {}, key: {}}}\n",
-                cert.display(),
-                key.display()
-            )
-        })
-    }
-
-    fn configured(more: impl FnOnce(&Path) -> String) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        let more = more(root);
-        let config = root.join("config.yml");
-        let text = format!(
-            "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:0\n  secret: test\n{more}",
-            root.join("data").display()
-        );
-        fs::write(&config, text).unwrap();
-        // The registry ends with the thread that started it, also when the test is killed.
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("setpriv (util-linux) and docker-registry are needed");
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| {
-                let line = line.ok()?;
-                let (_, rest) = line.split_once("listening on ")?;
-                Some(rest.split([' ', ',', '"']).next()?.to_owned())
-            })
-            .expect("docker-registry says where it listens");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            child,
-            address,
-            directory,
-        }
+        Self(tests::registry::Registry::with_tls().unwrap())
     }
 
     /// A name in this registry.
     pub(crate) fn name(&self, rest: &str) -> Reference {
-        name(&self.address, rest)
+        name(&self.0.address, rest)
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl std::ops::Deref for Registry {
+    type Target = tests::registry::Registry;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 

@@ -17,7 +17,7 @@ use crate::fixture::{Home, Image, Registry, name, noise};
 use crate::skopeo::{layout, skopeo};
 
 /// A registry with a real image of two layers, pushed by skopeo.
-fn published() -> (Registry, Home) {
+pub(crate) fn published() -> (Registry, Home) {
     let registry = Registry::start();
     let home = Home::new();
     let image = layout(home.path());
@@ -32,15 +32,15 @@ fn published() -> (Registry, Home) {
     (registry, home)
 }
 
-fn store(home: &Home, label: &str) -> Store {
+pub(crate) fn store(home: &Home, label: &str) -> Store {
     Store::open(&home.path().join(label)).unwrap()
 }
 
-fn pull(home: &Home, store: &Store, from: &Reference) -> Result<Pulled, PullError> {
+pub(crate) fn pull(home: &Home, store: &Store, from: &Reference) -> Result<Pulled, PullError> {
     pull_under(home, store, from, None)
 }
 
-fn pull_under(
+pub(crate) fn pull_under(
     home: &Home,
     store: &Store,
     from: &Reference,
@@ -58,7 +58,7 @@ fn pull_under(
 }
 
 /// Every file of a store, without what is being written.
-fn files(root: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn files(root: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut left = vec![root.to_owned()];
     while let Some(directory) = left.pop() {

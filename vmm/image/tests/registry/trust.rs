@@ -18,20 +18,20 @@ use crate::fixture::{Home, Image, Registry, descriptor, name, noise, run};
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     P256,
     Ed25519,
 }
 
 /// A key pair in two files.
-struct Key {
+pub(crate) struct Key {
     private: PathBuf,
-    public: PathBuf,
+    pub(crate) public: PathBuf,
     kind: Kind,
 }
 
 impl Key {
-    fn new(home: &Home, label: &str, kind: Kind) -> Self {
+    pub(crate) fn new(home: &Home, label: &str, kind: Kind) -> Self {
         let private = home.path().join(format!("{label}.key"));
         let public = home.path().join(format!("{label}.pub"));
         let algorithm: &[&str] = match kind {
@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    fn sign(&self, home: &Home, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, home: &Home, message: &[u8]) -> Vec<u8> {
         let file = home.write("message", message);
         let mut openssl = Command::new("openssl");
         match self.kind {
@@ -75,7 +75,7 @@ impl Key {
     }
 }
 
-fn payload(identity: &str, digest: &Digest, kind: &str) -> Vec<u8> {
+pub(crate) fn payload(identity: &str, digest: &Digest, kind: &str) -> Vec<u8> {
     let value = serde_json::json!({
         "critical": {
             "identity": {"docker-reference": identity},
@@ -87,10 +87,15 @@ fn payload(identity: &str, digest: &Digest, kind: &str) -> Vec<u8> {
     serde_json::to_vec(&value).unwrap()
 }
 
-const COSIGN: &str = "cosign container image signature";
+pub(crate) const COSIGN: &str = "cosign container image signature";
 
 /// Stores signed payloads beside an image as cosign does.
-fn attach(home: &Home, registry: &Registry, image: &Digest, signed: &[(Vec<u8>, Vec<u8>)]) {
+pub(crate) fn attach(
+    home: &Home,
+    registry: &Registry,
+    image: &Digest,
+    signed: &[(Vec<u8>, Vec<u8>)],
+) {
     let to = registry.name(&format!("app:sha256-{}.sig", image.hex()));
     let repository = home.client().open_for_push(&to).unwrap();
     let mut layers: Vec<Descriptor> = Vec::new();
@@ -126,12 +131,12 @@ fn attach(home: &Home, registry: &Registry, image: &Digest, signed: &[(Vec<u8>, 
         .unwrap();
 }
 
-fn policy(home: &Home, requirement: &str) -> Policy {
+pub(crate) fn policy(home: &Home, requirement: &str) -> Policy {
     let path = home.write("policy.json", format!(r#"{{"default":[{requirement}]}}"#));
     Policy::read(&path).unwrap()
 }
 
-fn signed_by(key: &Key, identity: &str) -> String {
+pub(crate) fn signed_by(key: &Key, identity: &str) -> String {
     format!(
         r#"{{"type":"sigstoreSigned","keyPath":"{}","signedIdentity":{{"type":"{identity}"}}}}"#,
         key.public.display()
@@ -145,7 +150,9 @@ fn judge(home: &Home, policy: &Policy, address: &str, tag: &str) -> Result<Verdi
             .unwrap(),
     );
     let fetched = repository.manifest(&Platform::host()).unwrap();
-    policy.check(&repository, &fetched)
+    policy
+        .check(&repository, &fetched)
+        .map(|(verdict, _)| verdict)
 }
 
 /// Whether skopeo takes the image under the policy that [`policy`] wrote last.

@@ -13,12 +13,14 @@ fn a_pause_is_a_number_of_seconds_or_a_date() {
     assert_eq!(asked(" 0 "), Some(0));
     assert_eq!(asked("1700000030"), Some(30));
     assert_eq!(asked("1600000000"), Some(0));
+    assert_eq!(asked("Tue, 14 Nov 2023 22:13:50 GMT"), Some(30));
+    assert_eq!(asked("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
     for text in [
         "",
         "-1",
         "1.5",
         "soon",
-        "Wed, 21 Oct 2015 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 CET",
         "99999999999999999999",
     ] {
         assert_eq!(asked(text), None, "{text}");

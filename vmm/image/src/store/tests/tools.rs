@@ -65,10 +65,7 @@ fn umoci_unpacks_the_same_tree() {
     let mut umoci = Command::new("umoci");
     let image = format!("{}:x", layout.display());
     umoci.args(["unpack", "--image", &image]).arg(&bundle);
-    let Ok(output) = umoci.output() else {
-        eprintln!("SKIPPED: umoci is not installed");
-        return;
-    };
+    let output = umoci.output().expect("umoci is needed");
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: unpacking devices and owners needs root");
         return;
