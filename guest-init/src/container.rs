@@ -8,15 +8,15 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use protocol::{Container, Sysctl, Tmpfs};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
-use crate::directory;
 use crate::failure::{SetupError, refused, refused_file};
+use crate::{directory, furnish};
 
 /// Docker's: what tells of the host's hardware and kernel. A file is covered by /dev/null, a directory by an empty one.
-const HIDDEN: [&CStr; 10] = [
+const HIDDEN: [&CStr; 11] = [
     c"/proc/acpi",
     c"/proc/asound",
     c"/proc/interrupts",
@@ -26,6 +26,7 @@ const HIDDEN: [&CStr; 10] = [
     c"/proc/sched_debug",
     c"/proc/scsi",
     c"/proc/timer_list",
+    c"/sys/devices/virtual/powercap",
     c"/sys/firmware",
 ];
 
@@ -40,6 +41,13 @@ const READ_ONLY: [&CStr; 5] = [
 
 /// As above, but mounts of their own.
 const READ_ONLY_MOUNTS: [&CStr; 2] = [c"/sys", c"/sys/fs/cgroup"];
+
+/// What docker gives to privileged containers alone and this kernel has: name, major, minor, mode.
+const PRIVILEGED_NODES: [(&CStr, u32, u32, u32); 3] = [
+    (c"/dev/kmsg", 1, 11, 0o644),
+    (c"/dev/fuse", 10, 229, 0o666),
+    (c"/dev/net/tun", 10, 200, 0o666),
+];
 
 /// Makes the root this container's own.
 ///
@@ -70,8 +78,25 @@ pub fn furnish(container: &Container) -> Result<(), SetupError> {
         mount_remount(c"/dev/shm", flags, options.as_c_str())
             .map_err(refused_file("resize", b"/dev/shm"))?;
     }
+    if container.read_only {
+        for path in furnish::SCRATCH.map(|(path, _)| path) {
+            match unmount(path, UnmountFlags::DETACH) {
+                // Not a mount: the image's own, and read-only with it.
+                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(errno) => return Err(refused_file("unmount", path.to_bytes())(errno)),
+            }
+        }
+    }
     for tmpfs in &container.tmpfs {
         add(tmpfs)?;
+    }
+    if !container.confined {
+        directory::create(b"/dev/net").map_err(refused_file("create", b"/dev/net"))?;
+        for (path, major, minor, mode) in PRIVILEGED_NODES {
+            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(mode));
+            rustix::fs::mknodat(CWD, path, kind, mode, makedev(major, minor))
+                .map_err(refused_file("create", path.to_bytes()))?;
+        }
     }
     if container.confined {
         for path in HIDDEN {

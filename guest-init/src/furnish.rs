@@ -91,7 +91,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
 ];
 
 /// Directories with a file system of their own if the image leaves them empty, and the mode of one it does not have.
-const SCRATCH: [(&CStr, u32); 2] = [(c"/tmp", 0o1777), (c"/run", 0o755)];
+pub(crate) const SCRATCH: [(&CStr, u32); 2] = [(c"/tmp", 0o1777), (c"/run", 0o755)];
 
 /// All that does not depend on the container: file systems, nodes, links, loopback.
 ///

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod errno;
 pub mod failure;
 pub mod furnish;
+pub mod group;
 pub mod host;
 pub mod identity;
 pub mod process;
@@ -95,11 +96,18 @@ fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Re
         // There is nothing yet that any other message could be about.
         _ => return Err(Lost::Failed(Errno::PROTO.into())),
     };
-    if let Err(error) = ready.and_then(|()| container::furnish(&container)) {
-        host.send(&failed(process.id, &error.into()))?;
-        return Ok(linger(host));
-    }
-    match Supervisor::new(host, dial, &container.hostname, process.id) {
+    let furnished = ready.and_then(|()| {
+        let group = group::Group::make(container.pids)?;
+        container::furnish(&container).map(|()| group)
+    });
+    let group = match furnished {
+        Ok(group) => group,
+        Err(error) => {
+            host.send(&failed(process.id, &error.into()))?;
+            return Ok(linger(host));
+        }
+    };
+    match Supervisor::new(host, dial, &container.hostname, Some(group), process.id) {
         Ok(mut supervisor) => {
             supervisor.run(&process)?;
             Ok(supervisor.serve())

@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use protocol::{Bytes, Limit, Privileges, Process};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -15,6 +15,7 @@ use rustix::thread::{CapabilitySet, set_thread_groups, set_thread_res_gid, set_t
 use crate::directory;
 use crate::environment::Environment;
 use crate::failure::{SetupError, StartError, refused, refused_file};
+use crate::group::Group;
 use crate::identity::Identity;
 use crate::program::{Attempt, Program};
 use crate::sys::{self, Fork, Pid, StringList};
@@ -95,16 +96,16 @@ impl Launch {
         self.identity.uid
     }
 
-    /// Starts it and waits for the exec, not for anything after.
+    /// Starts it, in the container's control group if there is one, and waits for the exec, not for anything after.
     ///
     /// # Errors
     /// The child could not become what was asked for. It is gone then, but not reaped.
-    pub fn start(&self, stdio: Stdio) -> Result<Pid, StartError> {
+    pub fn start(&self, stdio: Stdio, group: Option<&Group>) -> Result<Pid, StartError> {
         let (report, childs_report) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(refused("make a pipe"))?;
-        match sys::fork().map_err(refused("make a process"))? {
+        match sys::fork(group.map(AsFd::as_fd)).map_err(refused("make a process"))? {
             Fork::Child => {
-                let (step, attempt) = self.become_it(&stdio);
+                let (step, attempt) = self.become_it(&stdio, group.is_some());
                 let _ = rustix::io::write(&childs_report, &encode(step, attempt));
                 sys::leave(127)
             }
@@ -131,8 +132,8 @@ impl Launch {
     }
 
     /// In the child: leaves behind what is init's and becomes the program. Comes back only if that fails.
-    fn become_it(&self, stdio: &Stdio) -> (Step, Attempt) {
-        match self.prepare_self(stdio) {
+    fn become_it(&self, stdio: &Stdio, grouped: bool) -> (Step, Attempt) {
+        match self.prepare_self(stdio, grouped) {
             Err((step, errno)) => (
                 step,
                 Attempt {
@@ -150,8 +151,11 @@ impl Launch {
         }
     }
 
-    fn prepare_self(&self, stdio: &Stdio) -> Result<(), (Step, Errno)> {
+    fn prepare_self(&self, stdio: &Stdio, grouped: bool) -> Result<(), (Step, Errno)> {
         let at = |step| move |errno| (step, errno);
+        if grouped {
+            sys::enter_group().map_err(at(Step::Group))?;
+        }
         rustix::process::setsid().map_err(at(Step::Session))?;
         rustix::process::fchdir(&self.directory).map_err(at(Step::Directory))?;
         for limit in &DEFAULT_LIMITS {
@@ -231,6 +235,7 @@ const PROCESSES: u8 = 6;
 /// How far a child came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    Group,
     Session,
     Directory,
     Limits,
@@ -241,7 +246,8 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::Group,
         Self::Session,
         Self::Directory,
         Self::Limits,
@@ -253,6 +259,7 @@ impl Step {
 
     fn doing(self) -> &'static str {
         match self {
+            Self::Group => "enter the control group",
             Self::Session => "begin a session",
             Self::Directory => "enter the working directory",
             Self::Limits => "set resource limits",

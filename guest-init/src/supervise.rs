@@ -15,6 +15,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{WaitOptions, WaitStatus};
 
 use crate::failure::{SetupError, StartError, refused, refused_file};
+use crate::group::Group;
 use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
 use crate::pump::Pump;
@@ -31,6 +32,7 @@ pub struct Supervisor {
     host: Host,
     dial: Dial,
     hostname: Vec<u8>,
+    group: Option<Group>,
     epoll: OwnedFd,
     children: OwnedFd,
     processes: Vec<Running>,
@@ -59,7 +61,7 @@ const FIRST_STREAM: u64 = 2;
 const EVENTS: usize = 32;
 
 impl Supervisor {
-    /// Ready to run processes. Signals must be blocked.
+    /// Ready to run processes, all of them in `group`. Signals must be blocked.
     ///
     /// # Errors
     /// Out of descriptors or memory.
@@ -67,6 +69,7 @@ impl Supervisor {
         host: Host,
         dial: Dial,
         hostname: &[u8],
+        group: Option<Group>,
         first: ProcessId,
     ) -> Result<Self, (Host, SetupError)> {
         let prepare = || {
@@ -87,6 +90,7 @@ impl Supervisor {
                 host,
                 dial,
                 hostname: hostname.to_vec(),
+                group,
                 epoll,
                 children,
                 processes: Vec::new(),
@@ -135,7 +139,7 @@ impl Supervisor {
             }
             None => self.pipes(process, launch.uid(), &mut pumps)?,
         };
-        let pid = launch.start(stdio)?;
+        let pid = launch.start(stdio, self.group.as_ref())?;
         let mut streams = Vec::with_capacity(pumps.len());
         for pump in pumps {
             streams.push(self.streams.add(&self.epoll, pump)?);

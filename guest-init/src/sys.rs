@@ -14,15 +14,15 @@ use core::mem;
 use core::ptr;
 
 use linux_raw_sys::general::{
-    __NR_clone, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill, __NR_prlimit64,
-    __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK,
-    SIG_SETMASK, SIGCHLD,
+    __NR_clone3, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill, __NR_prlimit64,
+    __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, __NR_unshare, CLONE_INTO_CGROUP,
+    CLONE_NEWCGROUP, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD, clone_args,
 };
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{ifreq, net_device_flags};
 use linux_raw_sys::vm_sockets::{SO_VM_SOCKETS_CONNECT_TIMEOUT_OLD, VMADDR_CID_HOST, sockaddr_vm};
 use protocol::Limit;
-use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -201,17 +201,35 @@ pub enum Fork {
     Parent(Pid),
 }
 
-/// Makes a copy of this process.
+/// Makes a copy of this process, in this control group (a directory of cgroup v2) if one is given.
 ///
 /// # Errors
-/// Out of processes or memory.
-pub fn fork() -> Result<Fork, Errno> {
-    // SAFETY: without flags but the signal this is fork: the child has memory of its own, and as init has one thread,
-    // everything in it is consistent. (A copy of a process with more must keep to system calls; nobody makes one.)
-    match unsafe { call(__NR_clone, [SIGCHLD as usize, 0, 0, 0, 0]) }? {
+/// Out of processes or memory, or the group's limit is reached.
+pub fn fork(group: Option<BorrowedFd<'_>>) -> Result<Fork, Errno> {
+    // SAFETY: all zeroes is a valid clone_args: no flags, no addresses.
+    let mut arguments: clone_args = unsafe { mem::zeroed() };
+    arguments.exit_signal = SIGCHLD.into();
+    if let Some(group) = group {
+        arguments.flags = CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::try_from(group.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    }
+    let at = (&raw const arguments).addr();
+    // SAFETY: the arguments are valid during the call and of the size given. Without a flag that shares anything this is
+    // fork: the child has memory of its own, and as init has one thread, everything in it is consistent. (A copy of a
+    // process with more must keep to system calls; nobody makes one.)
+    match unsafe { call(__NR_clone3, [at, size_of::<clone_args>(), 0, 0, 0]) }? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(Pid(i32::try_from(pid).unwrap_or(i32::MAX)))),
     }
+}
+
+/// Makes the control group that this process is in the root of what it and its children see of control groups.
+///
+/// # Errors
+/// A kernel without that namespace.
+pub fn enter_group() -> Result<(), Errno> {
+    // SAFETY: unshare takes a number, and this namespace has nothing to do with memory.
+    unsafe { call(__NR_unshare, [CLONE_NEWCGROUP as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// A list of strings as execve takes it.

@@ -46,9 +46,11 @@ fn the_kernels_file_systems_are_mounted() {
 
 #[test]
 fn devices_are_dockers() {
+    let mut wanted = container();
+    wanted.confined = true;
     let script = "cd /dev; for file in *; do stat -c '%A %N %t,%T' $file; done";
     assert_eq!(
-        output(&container(), script),
+        output(&wanted, script),
         "lrwxrwxrwx 'fd' -> '/proc/self/fd' 0,0\n\
          crw-rw-rw- 'full' 1,7\n\
          drwxrwxrwt 'mqueue' 0,0\n\
@@ -63,6 +65,15 @@ fn devices_are_dockers() {
          crw-rw-rw- 'tty' 5,0\n\
          crw-rw-rw- 'urandom' 1,9\n\
          crw-rw-rw- 'zero' 1,5\n"
+    );
+}
+
+#[test]
+fn an_unconfined_container_has_the_kernels_own_devices_too() {
+    let script = "cd /dev; stat -c '%A %n %t,%T' kmsg fuse net/tun";
+    assert_eq!(
+        output(&container(), script),
+        "crw-r--r-- kmsg 1,b\ncrw-rw-rw- fuse a,e5\ncrw-rw-rw- net/tun a,c8\n"
     );
 }
 

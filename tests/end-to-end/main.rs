@@ -5,12 +5,14 @@
 
 mod bad_input;
 mod configuration;
+mod confined;
 mod containers;
 mod endings;
 mod entries;
 mod exit_codes;
 mod hosts;
 mod images;
+mod inside;
 mod leftovers;
 mod management;
 mod policy;

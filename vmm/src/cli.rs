@@ -23,6 +23,7 @@ mod history;
 mod image;
 mod images;
 mod import;
+mod inside;
 mod inspect;
 mod load;
 mod login;
@@ -46,6 +47,7 @@ mod tag;
 mod version;
 
 pub(crate) use create::Args as RunArgs;
+pub(crate) use inside::{Capabilities, Inside, Security};
 pub(crate) use size::{Size, SizeError};
 
 /// Runs containers, each in a virtual machine of its own.

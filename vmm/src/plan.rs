@@ -9,12 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use image::Execution;
-use protocol::{Bytes, Container, Privileges, Process, ProcessId};
+use protocol::{Bytes, Process, ProcessId};
 
 use crate::agent::Task;
 use crate::cli::{RunArgs, Size};
 use crate::config::{ConfigError, Cpus, Memory, VmConfig};
 use crate::terminal;
+
+mod inside;
 
 /// The first process of a container.
 const WORKLOAD: ProcessId = ProcessId(1);
@@ -48,6 +50,12 @@ pub(crate) enum PlanError {
     Hostname(String),
     #[error("The working directory {} is not absolute", .0.display())]
     Workdir(OsString),
+    #[error("{0:?} is not a domain name: at most 64 letters, digits, dots and hyphens")]
+    Domainname(String),
+    #[error("{} is not a {what}: it has blanks in it, or nothing", .text.escape_debug())]
+    Word { what: &'static str, text: String },
+    #[error("Two file systems cannot be mounted on {0}")]
+    MountedTwice(String),
 }
 
 /// Merges what was typed with what the image says, as docker does.
@@ -57,13 +65,7 @@ pub(crate) fn plan(args: &RunArgs, image: &Execution, id: &str) -> Result<Task, 
         None => id.to_owned(),
     };
     Ok(Task {
-        container: Container {
-            hosts: Some(hosts(&hostname).into()),
-            // Without a network device there is nobody to ask.
-            resolv_conf: Some("# This container has no network.\n".into()),
-            hostname: hostname.into(),
-            ..Container::default()
-        },
+        container: inside::container(&args.inside, hostname)?,
         process: process(args, image)?,
     })
 }
@@ -128,11 +130,11 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         env: environment(args, image)?,
         cwd,
         user: args.user.as_deref().unwrap_or(&image.user).into(),
-        groups: Vec::new(),
+        groups: inside::groups(&args.inside),
         stdin: args.interactive,
         terminal: args.tty.then(terminal::window),
-        privileges: Privileges::FULL,
-        limits: Vec::new(),
+        privileges: inside::privileges(&args.inside),
+        limits: inside::limits(&args.inside),
     })
 }
 
@@ -245,25 +247,17 @@ fn env_file(path: &Path) -> Result<Vec<Vec<u8>>, PlanError> {
 }
 
 fn checked_hostname(name: &str) -> Result<String, PlanError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-    let fits = (1..=LONGEST_HOSTNAME).contains(&name.len());
-    if fits && name.chars().all(allowed) && !name.starts_with(['-', '.']) {
+    if is_hostname(name) {
         Ok(name.to_owned())
     } else {
         Err(PlanError::Hostname(name.to_owned()))
     }
 }
 
-fn hosts(hostname: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         ff00::0\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{hostname}\n"
-    )
+fn is_hostname(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+    let fits = (1..=LONGEST_HOSTNAME).contains(&name.len());
+    fits && name.chars().all(allowed) && !name.starts_with(['-', '.'])
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ extern "C" fn main() -> i32 {
         println!("{error}");
         return 0;
     }
-    let mut supervisor = Supervisor::new(host, dial as Dial, &container.hostname, process.id)
+    let mut supervisor = Supervisor::new(host, dial as Dial, &container.hostname, None, process.id)
         .expect("an epoll should be there");
     supervisor.run(&process).expect("the host should be there");
     println!("{}", supervisor.serve());

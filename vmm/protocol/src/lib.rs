@@ -46,4 +46,4 @@ pub const AGENT_PORT: u32 = 1024;
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

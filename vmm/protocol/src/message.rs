@@ -99,10 +99,13 @@ pub struct Container {
     pub shm_size: Option<u64>,
     /// File systems in memory, mounted in this order.
     pub tmpfs: Vec<Tmpfs>,
-    /// Whether docker's list of `/proc` and `/sys` paths is hidden or read-only, and `/sys` as a whole read-only.
+    /// Whether docker's list of `/proc` and `/sys` paths is hidden or read-only, and `/sys` as a whole read-only. Where it
+    /// is not, there are also the device nodes that only `docker run --privileged` has.
     pub confined: bool,
-    /// Whether the root is read-only; mounts on it are not.
+    /// Whether the root is read-only, `/tmp` and `/run` included; other mounts on it are not.
     pub read_only: bool,
+    /// How many processes and threads the container may have at once; `None` is no limit.
+    pub pids: Option<u64>,
 }
 
 /// A kernel parameter.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use image::trust::Origin;
 use image::{Image, Store, StoreError};
 
-use super::Size;
+use super::{Inside, Size};
 use crate::agent::Task;
 use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
 use crate::failure::Failure;
@@ -99,6 +99,8 @@ pub(crate) struct Args {
     /// the others, or run nothing
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub(crate) jail: jail::Mode,
+    #[command(flatten)]
+    pub(crate) inside: Inside,
     /// When to ask the registry for the image
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: When,

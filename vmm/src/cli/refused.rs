@@ -4,13 +4,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 const NO_FILES: &str = "Containers share no files with the host yet: send them in with -i and take them from standard output.";
 const NO_NETWORK: &str = "Containers have no network yet, which is docker's `--network none`.";
-const OWN_KERNEL: &str =
-    "Leave it out: the command is root of a kernel of its own, and holds no privilege on the host.";
-const NO_DEVICES: &str = "Devices of the host are never passed into a container.";
+const OWN_KERNEL: &str = "Leave it out: each container has a kernel of its own, and shares no namespace with the host or another container.";
+const NO_DEVICES: &str = "Devices of the host are never passed into a container; --privileged gives it its own kernel's /dev/fuse, /dev/kmsg and /dev/net/tun.";
+const WHOLE_MACHINE: &str =
+    "A container is bounded as a whole machine: by --memory, --cpus and --pids-limit.";
 
 const FLAGS: [(&[&str], &str); 5] = [
     (
-        &["-v", "--volume", "--mount", "--volumes-from", "--tmpfs"],
+        &["-v", "--volume", "--volumes-from", "--volume-driver"],
         NO_FILES,
     ),
     (
@@ -21,27 +22,64 @@ const FLAGS: [(&[&str], &str); 5] = [
             "--publish-all",
             "--network",
             "--net",
-            "--dns",
+            "--expose",
             "--ip",
+            "--ip6",
             "--link",
-            "--add-host",
+            "--mac-address",
+            "--network-alias",
         ],
         NO_NETWORK,
     ),
     (
         &[
-            "--privileged",
-            "--cap-add",
-            "--cap-drop",
-            "--security-opt",
             "--userns",
+            "--ipc",
+            "--pid",
+            "--uts",
+            "--cgroupns",
+            "--cgroup-parent",
+            "--isolation",
+            "--runtime",
         ],
         OWN_KERNEL,
     ),
-    (&["--device", "--gpus"], NO_DEVICES),
     (
-        &["--init"],
-        "Leave it out: hull's own init is always process 1.",
+        &[
+            "--device",
+            "--device-cgroup-rule",
+            "--device-read-bps",
+            "--device-read-iops",
+            "--device-write-bps",
+            "--device-write-iops",
+            "--gpus",
+        ],
+        NO_DEVICES,
+    ),
+    (
+        &[
+            "-c",
+            "--cpu-shares",
+            "--cpu-period",
+            "--cpu-quota",
+            "--cpu-rt-period",
+            "--cpu-rt-runtime",
+            "--cpu-count",
+            "--cpu-percent",
+            "--cpuset-cpus",
+            "--cpuset-mems",
+            "--blkio-weight",
+            "--blkio-weight-device",
+            "--io-maxbandwidth",
+            "--io-maxiops",
+            "--memory-reservation",
+            "--memory-swap",
+            "--memory-swappiness",
+            "--kernel-memory",
+            "--oom-kill-disable",
+            "--oom-score-adj",
+        ],
+        WHOLE_MACHINE,
     ),
 ];
 

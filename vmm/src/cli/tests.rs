@@ -57,7 +57,13 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
         let error = Cli::try_parse_from(["hull", "run", flag, "x", "image"]).unwrap_err();
         refused::advice(&error)
     };
-    for flag in ["-v", "--publish=80:80", "--privileged", "--device"] {
+    for flag in [
+        "-v",
+        "--publish=80:80",
+        "--userns=host",
+        "--device",
+        "--cpu-shares",
+    ] {
         assert!(advice(flag).is_some(), "{flag}");
     }
     assert_eq!(advice("--no-such-flag"), None);

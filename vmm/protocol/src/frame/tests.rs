@@ -64,8 +64,13 @@ fn container() -> impl Strategy<Value = Container> {
         prop::collection::vec(sysctl, 0..3),
         prop::collection::vec(tmpfs, 0..3),
     );
-    (files, lists, any::<(Option<u64>, bool, bool)>()).prop_map(
-        |((hostname, hosts, resolv_conf), (sysctls, tmpfs), (shm_size, confined, read_only))| {
+    let rest = any::<(Option<u64>, bool, bool, Option<u64>)>();
+    (files, lists, rest).prop_map(
+        |(
+            (hostname, hosts, resolv_conf),
+            (sysctls, tmpfs),
+            (shm_size, confined, read_only, pids),
+        )| {
             Container {
                 hostname,
                 hosts,
@@ -75,6 +80,7 @@ fn container() -> impl Strategy<Value = Container> {
                 tmpfs,
                 confined,
                 read_only,
+                pids,
             }
         },
     )
@@ -300,17 +306,19 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 9, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 9, this hull speaks version 2"
+        "Guest init speaks protocol version 9, this hull speaks version 3"
     );
 }
 
 #[test]
 fn a_huge_claimed_list_within_a_small_frame_is_refused() {
     // Run, empty hostname, no files, no parameters, …, id 1, then an argv of 2^32 - 1 entries.
-    let payload = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    let payload = [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f,
+    ];
     assert!(matches!(
         FromHost::decode(&payload),
-        Err(FrameError::Malformed { size: 15 })
+        Err(FrameError::Malformed { size: 16 })
     ));
 }
 

@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x02\xac\x02",
+        b"\x04\0\0\0\x00\x03\xac\x02",
     );
 }
 
@@ -102,11 +102,12 @@ fn run() {
             }],
             confined: true,
             read_only: false,
+            pids: Some(0x80),
         },
         process: process(),
     };
     let container =
-        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00";
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01";
     golden(&run, &framed(&[b"\x00", container, PROCESS]));
 }
 

@@ -1,0 +1,137 @@
+//! What the flags for the inside of a container mean together, as docker understands them.
+
+use std::fmt::Write as _;
+
+use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
+
+use super::{PlanError, is_hostname};
+use crate::cli::{Capabilities, Inside, Security};
+
+/// The container, as guest init is to furnish it.
+pub(super) fn container(flags: &Inside, hostname: String) -> Result<Container, PlanError> {
+    let domain = flags.domainname.as_deref().filter(|name| !name.is_empty());
+    if let Some(name) = domain
+        && !is_hostname(name)
+    {
+        return Err(PlanError::Domainname(name.to_owned()));
+    }
+    let domainname = domain.map(|name| Sysctl {
+        name: "kernel.domainname".into(),
+        value: name.into(),
+    });
+    let given = flags.sysctl.iter().map(|parameter| parameter.0.clone());
+    Ok(Container {
+        hosts: Some(hosts(flags, &hostname, domain).into()),
+        resolv_conf: Some(resolv_conf(flags)?.into()),
+        hostname: hostname.into(),
+        sysctls: domainname.into_iter().chain(given).collect(),
+        // As docker: no size is the default one.
+        shm_size: flags.shm_size.map(|size| size.0).filter(|bytes| *bytes > 0),
+        tmpfs: tmpfs(flags)?,
+        confined: !flags.privileged,
+        read_only: flags.read_only,
+        pids: flags
+            .pids_limit
+            .and_then(|most| u64::try_from(most).ok())
+            .filter(|most| *most > 0),
+    })
+}
+
+/// What the container's processes may do at most. As docker, but for one thing: what is dropped is dropped even from
+/// a privileged container.
+pub(super) fn privileges(flags: &Inside) -> Privileges {
+    let bits = |list: &[Capabilities]| list.iter().fold(0, |bits, one| bits | one.0);
+    let (added, dropped) = (bits(&flags.cap_add), bits(&flags.cap_drop));
+    let capabilities = if flags.privileged || added == u64::MAX {
+        Privileges::FULL.capabilities & !dropped
+    } else {
+        // Whoever drops everything and adds some has those.
+        Privileges::DOCKER.capabilities & !dropped | added
+    };
+    let no_new = flags
+        .security_opt
+        .iter()
+        .rev()
+        .find_map(|option| match option {
+            Security::NoNewPrivileges(on) => Some(*on),
+            Security::AlwaysSo => None,
+        });
+    Privileges {
+        capabilities,
+        no_new: no_new.unwrap_or_default(),
+    }
+}
+
+/// Resource limits; of two for one resource the later counts.
+pub(super) fn limits(flags: &Inside) -> Vec<Limit> {
+    flags.ulimit.iter().map(|limit| limit.0).collect()
+}
+
+/// Groups besides the user's.
+pub(super) fn groups(flags: &Inside) -> Vec<protocol::Bytes> {
+    let groups = flags.group_add.iter();
+    groups.map(|group| group.as_str().into()).collect()
+}
+
+/// In the order in which they can be mounted: none is hidden by one that comes after.
+fn tmpfs(flags: &Inside) -> Result<Vec<Tmpfs>, PlanError> {
+    let plain = flags.tmpfs.iter();
+    let mounts = flags.mount.iter().map(|mount| &mount.0);
+    let mut all: Vec<Tmpfs> = plain.chain(mounts).map(|one| one.0.clone()).collect();
+    all.sort_by(|one, other| one.path.cmp(&other.path));
+    let twice = all.windows(2).find(|pair| match pair {
+        [one, other] => one.path == other.path,
+        _ => false,
+    });
+    match twice.and_then(<[_]>::first) {
+        Some(one) => Err(PlanError::MountedTwice(
+            String::from_utf8_lossy(&one.path).into_owned(),
+        )),
+        None => Ok(all),
+    }
+}
+
+fn hosts(flags: &Inside, hostname: &str, domain: Option<&str>) -> String {
+    let full = domain.map_or(String::new(), |domain| format!("{hostname}.{domain} "));
+    let mut text = format!(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n\
+         127.0.1.1\t{full}{hostname}\n"
+    );
+    for host in &flags.add_host {
+        let _ = writeln!(text, "{}\t{}", host.address, host.name);
+    }
+    text
+}
+
+/// docker's order. A search list of one dot is none.
+fn resolv_conf(flags: &Inside) -> Result<String, PlanError> {
+    let mut text = String::new();
+    if flags.dns.is_empty() {
+        // Without a network device there is nobody to ask.
+        text.push_str("# This container has no network.\n");
+    }
+    for server in &flags.dns {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    for (keyword, what, words) in [
+        ("search", "domain to search", &flags.dns_search),
+        ("options", "resolver option", &flags.dns_option),
+    ] {
+        let bad = |word: &&String| word.is_empty() || word.contains(char::is_whitespace);
+        if let Some(text) = words.iter().find(bad).cloned() {
+            return Err(PlanError::Word { what, text });
+        }
+        if !words.is_empty() && *words != ["."] {
+            let _ = writeln!(text, "{keyword} {}", words.join(" "));
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Flags together, as docker understands them.
+
+use clap::Parser;
+use protocol::Bytes;
+
+use super::*;
+
+#[derive(Parser)]
+struct Typed {
+    #[command(flatten)]
+    inside: Inside,
+}
+
+fn flags(words: &[&str]) -> Inside {
+    Typed::try_parse_from([&["x"], words].concat())
+        .unwrap()
+        .inside
+}
+
+fn made(words: &[&str]) -> Result<Container, PlanError> {
+    container(&flags(words), "box".to_owned())
+}
+
+#[test]
+fn without_flags_it_is_dockers_default() {
+    let flags = flags(&[]);
+    assert_eq!(privileges(&flags), Privileges::DOCKER);
+    assert_eq!((limits(&flags), groups(&flags)), (Vec::new(), Vec::new()));
+    let container = container(&flags, "box".to_owned()).unwrap();
+    assert!(container.confined && !container.read_only);
+    assert_eq!((container.pids, container.shm_size), (None, None));
+    assert!(container.sysctls.is_empty() && container.tmpfs.is_empty());
+}
+
+#[test]
+fn capabilities_are_added_and_dropped_as_docker_does() {
+    let bits = |words: &[&str]| privileges(&flags(words)).capabilities;
+    let docker = Privileges::DOCKER.capabilities;
+    assert_eq!(bits(&["--cap-add", "NET_ADMIN"]), docker | 1 << 12);
+    assert_eq!(bits(&["--cap-drop", "chown"]), docker & !1);
+    assert_eq!(bits(&["--cap-drop=ALL"]), 0);
+    assert_eq!(bits(&["--cap-drop=ALL", "--cap-add=KILL"]), 1 << 5);
+    assert_eq!(bits(&["--cap-add=ALL"]), u64::MAX);
+    assert_eq!(bits(&["--cap-add=ALL", "--cap-drop=SYS_ADMIN"]), !(1 << 21));
+    // What is named in both is there.
+    assert_eq!(bits(&["--cap-add=CHOWN", "--cap-drop=CHOWN"]), docker);
+    assert_eq!(bits(&["--privileged"]), u64::MAX);
+    assert_eq!(bits(&["--privileged", "--cap-drop=NET_RAW"]), !(1 << 13));
+    assert_eq!(bits(&["--privileged=false"]), docker);
+}
+
+#[test]
+fn privileged_is_not_confined() {
+    assert!(!made(&["--privileged"]).unwrap().confined);
+    assert!(made(&["--privileged=false"]).unwrap().confined);
+    assert!(made(&["--cap-add=ALL"]).unwrap().confined);
+    assert!(made(&["--read-only"]).unwrap().read_only);
+    assert!(!made(&["--read-only=false"]).unwrap().read_only);
+}
+
+#[test]
+fn the_last_word_on_new_privileges_counts() {
+    let no_new = |words: &[&str]| privileges(&flags(words)).no_new;
+    assert!(no_new(&["--security-opt", "no-new-privileges"]));
+    assert!(!no_new(&[
+        "--security-opt=no-new-privileges",
+        "--security-opt=no-new-privileges=false"
+    ]));
+    assert!(no_new(&[
+        "--security-opt=no-new-privileges",
+        "--security-opt=seccomp=unconfined"
+    ]));
+}
+
+#[test]
+fn limits_of_processes_and_memory() {
+    for (typed, meant) in [("100", Some(100)), ("0", None), ("-1", None)] {
+        let container = made(&["--pids-limit", typed]).unwrap();
+        assert_eq!(container.pids, meant, "{typed}");
+    }
+    let container = made(&["--shm-size", "1m"]).unwrap();
+    assert_eq!(container.shm_size, Some(1 << 20));
+    assert_eq!(made(&["--shm-size", "0"]).unwrap().shm_size, None);
+    let limits = limits(&flags(&["--ulimit=core=0", "--ulimit", "nofile=1:2"]));
+    let resources: Vec<_> = limits.iter().map(|limit| limit.resource).collect();
+    assert_eq!(resources, [4, 7]);
+}
+
+#[test]
+fn mounts_come_in_an_order_that_hides_none() {
+    let container = made(&[
+        "--tmpfs",
+        "/a/b:size=1m",
+        "--mount=type=tmpfs,target=/a",
+        "--tmpfs=/c",
+    ]);
+    let paths: Vec<_> = container.unwrap().tmpfs;
+    let paths: Vec<_> = paths.iter().map(|tmpfs| tmpfs.path.clone()).collect();
+    assert_eq!(paths, ["/a", "/a/b", "/c"].map(Bytes::from));
+    let twice = made(&["--tmpfs=/a/", "--mount=type=tmpfs,target=/a"]);
+    assert!(matches!(twice, Err(PlanError::MountedTwice(path)) if path == "/a"));
+}
+
+fn text(bytes: &Option<Bytes>) -> String {
+    String::from_utf8_lossy(bytes.as_ref().unwrap()).into_owned()
+}
+
+#[test]
+fn hosts_have_the_names_given() {
+    let plain = text(&made(&[]).unwrap().hosts);
+    assert!(plain.ends_with("127.0.1.1\tbox\n"), "{plain}");
+    let container = made(&[
+        "--domainname=example.org",
+        "--add-host=db:10.0.0.2",
+        "--add-host=six=::1",
+    ])
+    .unwrap();
+    let hosts = text(&container.hosts);
+    assert!(
+        hosts.ends_with("127.0.1.1\tbox.example.org box\n10.0.0.2\tdb\n::1\tsix\n"),
+        "{hosts}"
+    );
+    let domainname = container.sysctls.first().unwrap();
+    assert_eq!(domainname.name, "kernel.domainname".into());
+    assert_eq!(domainname.value, "example.org".into());
+    assert!(matches!(
+        made(&["--domainname=a b"]),
+        Err(PlanError::Domainname(_))
+    ));
+}
+
+#[test]
+fn the_resolver_is_told_what_was_typed() {
+    let resolv_conf = |words: &[&str]| made(words).map(|made| text(&made.resolv_conf));
+    assert_eq!(
+        resolv_conf(&[]).unwrap(),
+        "# This container has no network.\n"
+    );
+    assert_eq!(
+        resolv_conf(&[
+            "--dns=192.0.2.1",
+            "--dns=::1",
+            "--dns-search=a.example",
+            "--dns-search=b.example",
+            "--dns-option=ndots:2",
+            "--dns-opt=rotate"
+        ])
+        .unwrap(),
+        "nameserver 192.0.2.1\nnameserver ::1\nsearch a.example b.example\noptions ndots:2 rotate\n"
+    );
+    let none = resolv_conf(&["--dns=192.0.2.1", "--dns-search=."]).unwrap();
+    assert_eq!(none, "nameserver 192.0.2.1\n");
+    for word in [
+        "--dns-search=",
+        "--dns-search=a b",
+        "--dns-option=a\nnameserver 1.2.3.4",
+    ] {
+        let refused = resolv_conf(&[word]);
+        assert!(matches!(refused, Err(PlanError::Word { .. })), "{word}");
+    }
+}
