@@ -173,7 +173,7 @@ fn killed_at_any_moment_of_a_conversion() {
         let mut command = load(&store, &archive);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        std::thread::sleep(whole * (round * 7 % 40) / 32);
+        std::thread::sleep(whole * (round * 7 % 40) / 20);
         child.kill().unwrap();
         child.wait().unwrap();
         let check = hull(["system", "check"]).host_env("HULL_ROOT", &store);

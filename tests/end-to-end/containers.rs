@@ -128,7 +128,12 @@ fn what_is_made_can_be_started_and_attached_to() {
     let attached = made.verb("attach", &["--no-stdin"], &[]).start();
     made.verb("stop", &["-t", "1"], &[]).finish().exits(0);
     attached.finish().exits(143);
-    made.verb("start", &["-a", "-i"], &[]).finish();
+    let again = made.verb("start", &["-a", "-i"], &[]).finish();
+    assert_eq!(
+        again.status.code(),
+        Some(6),
+        "its input is at its end: {again:?}"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn attached(args: &Args, name: &str, root: Option<PathBuf>) -> Result<ExitCode, 
     let part = Part {
         tty: config.tty,
         stdin,
-        once: false,
+        once: true,
         signals: !config.tty,
         bound: false,
     };
