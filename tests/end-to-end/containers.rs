@@ -181,7 +181,7 @@ fn a_paused_container_stands_still() {
     // Whoever is stopped while paused is ended all the same.
     clock.verb("pause", &[], &[]).finish().exits(0);
     clock.verb("stop", &["-t", "1"], &[]).finish().exits(0);
-    assert_eq!(clock.field("State.ExitCode"), "137");
+    assert_eq!(clock.field("State.ExitCode"), "143");
 }
 
 #[test]

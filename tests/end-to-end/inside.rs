@@ -161,7 +161,7 @@ fn a_command_that_takes_all_memory_is_killed() {
 
 #[test]
 fn an_init_is_always_there() {
-    for option in ["--init", "--init=true", "--rm"] {
+    for option in ["--init", "--init=true", "--interactive"] {
         run(&[option], "[ $$ != 1 ] && cat /proc/1/comm").prints("init\n");
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn start(
                 supervision,
                 task,
                 parts,
-                clients: vec![Client::new(theirs)],
+                clients: vec![Client::first(theirs)],
             };
             supervisor.run();
             process::exit(0);

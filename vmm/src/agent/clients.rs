@@ -59,6 +59,14 @@ impl Client {
         }
     }
 
+    /// Whoever had the container started: is told of its end, whatever became of its first request.
+    pub(crate) fn first(socket: Socket) -> Self {
+        Self {
+            role: Role::Start,
+            ..Self::new(socket)
+        }
+    }
+
     /// Tells it; whoever does not take it is gone.
     fn tell(&mut self, answer: &Answer, descriptor: Option<BorrowedFd<'_>>) {
         self.gone |= self.socket.send(answer, descriptor).is_err();
