@@ -10,7 +10,6 @@ use protocol::{
     AGENT_PORT, Container, Decoder, FromGuest, FromHost, Hello, Opening, Process, ProcessId,
     Status, Stream,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,7 @@ mod clients;
 mod connection;
 mod ending;
 mod fan;
+mod ready;
 mod signals;
 mod streams;
 
@@ -28,6 +28,7 @@ use connection::{Connection, Next};
 pub(crate) use ending::{AgentError, Outcome};
 use fan::Fan;
 pub(crate) use fan::SharedLog;
+pub(crate) use ready::ready;
 pub(crate) use signals::{Signals, asks_to_end, tells_of_window};
 pub(crate) use streams::{Output, Sink, serve_stdin};
 
@@ -190,29 +191,11 @@ impl<'a> Agent<'a> {
         if self.status.is_none() {
             sources.push(Source::Report);
         }
-        let (sources, mut descriptors): (Vec<Source>, Vec<PollFd<'_>>) = sources
-            .into_iter()
-            .filter_map(|source| {
-                let descriptor = self.descriptor(&source)?;
-                Some((source, PollFd::from_borrowed_fd(descriptor, PollFlags::IN)))
-            })
-            .unzip();
-        let timeout = self.deadline.and_then(|limit| {
-            Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok()
+        let described = sources.into_iter().filter_map(|source| {
+            let descriptor = self.descriptor(&source)?;
+            Some((source, descriptor))
         });
-        match poll(&mut descriptors, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        }
-        let ready = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty());
-        Ok(sources
-            .into_iter()
-            .zip(ready)
-            .filter_map(|(source, ready)| ready.then_some(source))
-            .collect())
+        ready(described.collect(), self.deadline)
     }
 
     fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use protocol::Status;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::agent::{DRAIN_LIMIT, Output, Signals, Sink, asks_to_end, serve_stdin, tells_of_window};
+use crate::agent::{
+    DRAIN_LIMIT, Output, Signals, Sink, asks_to_end, ready, serve_stdin, tells_of_window,
+};
 use crate::control::{Answer, ControlError, Ended, Request, Socket};
 use crate::failure::Failure;
 use crate::terminal::{self, Raw};
@@ -152,27 +153,7 @@ impl Session<'_> {
                 list.push((Source::Output(index), output.as_fd()));
             }
         }
-        let mut descriptors: Vec<PollFd<'_>> = list
-            .iter()
-            .map(|(_, descriptor)| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
-            .collect();
-        let timeout = self.deadline.and_then(|limit| {
-            Timespec::try_from(limit.saturating_duration_since(Instant::now())).ok()
-        });
-        match poll(&mut descriptors, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        }
-        let ready: Vec<bool> = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty())
-            .collect();
-        Ok(list
-            .into_iter()
-            .zip(ready)
-            .filter_map(|((source, _), ready)| ready.then_some(source))
-            .collect())
+        ready(list, self.deadline)
     }
 
     fn listen(&mut self) -> Result<(), Failure> {

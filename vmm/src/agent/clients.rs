@@ -10,10 +10,8 @@ use rustix::io::Errno;
 use super::{Agent, AgentError, Output, Sink};
 use crate::container::{Container, Status};
 use crate::control::{Answer, Ended, Listener, Request, Socket};
-use crate::human;
+use crate::{human, signal};
 
-/// The signal that nobody survives.
-const KILL: u8 = 9;
 /// Connections at a time; more wait in the listener's queue.
 const MOST: usize = 256;
 
@@ -172,7 +170,9 @@ impl Agent<'_> {
             Request::Signal(signal) => {
                 client.tell(&Answer::Done, None);
                 let stop = self.watcher.container.map(|c| c.config.stop_signal);
-                if subject == self.task.process.id && (signal == KILL || stop == Some(signal)) {
+                if subject == self.task.process.id
+                    && (signal == signal::KILL || stop == Some(signal))
+                {
                     *self.watcher.told = true;
                 }
                 self.signal(subject, signal)?;
