@@ -70,6 +70,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Verb {
     /// Run a command in a new container
     Run(Box<run::Args>),

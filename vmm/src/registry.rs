@@ -18,7 +18,7 @@ use crate::cli::rmi;
 use crate::failure::{Failure, LAUNCHER};
 use crate::progress::{Bars, Lines};
 
-/// How to talk to registries.
+// How to talk to registries. (No doc comment: in a verb it would become the verb's help.)
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Connection {
     /// Whether to insist on TLS and valid certificates; false also takes plain http
@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     pub(crate) tls_verify: Option<bool>,
 }
 
-/// What to fetch, and under which rules.
+// What to fetch, and under which rules. (No doc comment, either.)
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Fetch {
     /// Platform of the image

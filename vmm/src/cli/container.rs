@@ -15,6 +15,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 enum ContainerVerb {
     /// Run a command in a new container
     Run(Box<run::Args>),

@@ -16,6 +16,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 enum Verb {
     /// Show what the store takes on the disk
     Df(DfArgs),

@@ -8,6 +8,22 @@ fn the_definition_is_consistent() {
 }
 
 #[test]
+fn a_verb_keeps_its_own_help_when_its_arguments_are_defined() {
+    let mut command = Cli::command();
+    let abouts = |command: &clap::Command| -> Vec<_> {
+        let verbs = command.get_subcommands();
+        let about = |verb: &clap::Command| verb.get_about().map(ToString::to_string);
+        verbs
+            .map(|verb| (verb.get_name().to_owned(), about(verb)))
+            .filter(|(name, _)| name != "help")
+            .collect()
+    };
+    let before = abouts(&command);
+    command.build();
+    assert_eq!(abouts(&command), before);
+}
+
+#[test]
 fn sizes_are_read_as_docker_reads_them() {
     for (text, bytes) in [
         ("0", 0),
