@@ -79,8 +79,9 @@ pub(crate) fn images() -> Result<()> {
 }
 
 /// What makes hull smaller at no cost: nothing unwinds a program that aborts when it panics, and of an address to relocate
-/// a bit is enough (6,000 of them, 24 bytes each otherwise, read at each start).
-const SMALLER: &str = " -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs";
+/// a bit is enough (6,000 of them, 24 bytes each otherwise, read at each start). The script, found from the workspace's root,
+/// leaves out the tables that std and libc bring.
+const SMALLER: &str = " -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,vmm/hull.ld";
 
 /// Builds the program.
 fn program() -> Result<PathBuf> {
