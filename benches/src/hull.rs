@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tests::run::program;
 
-use crate::measure;
+use crate::measure::{self, RUNS, settle};
 use crate::table::{Table, Target};
 
 /// Measures in a directory that is in memory.
@@ -39,6 +40,8 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         command
     };
 
+    // An archive that changed within the last seconds is looked into again at each run.
+    std::thread::sleep(Duration::from_secs(4));
     let milliseconds = measure::milliseconds(|| run(&[], &["/bin/busybox", "true"]))?;
     table.add(
         "hull run --rm IMAGE /bin/busybox true, start to end",
@@ -46,10 +49,6 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         "ms",
         &Target::AtMost(35.0),
     );
-    let mut command = run(&["--timings"], &["/bin/busybox", "true"]);
-    let output = command.stdin(Stdio::null()).output()?;
-    measure::check(&command, &output)?;
-    let timings = String::from_utf8_lossy(&output.stderr).into_owned();
     let rows = [
         (
             "image",
@@ -102,18 +101,19 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
             1.0 / 1024.0,
         ),
     ];
-    for (name, what, unit, target, scale) in rows {
-        let line = timings
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap_or_default();
-        let figure = line
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse::<f64>().ok());
-        let figure =
-            figure.with_context(|| format!("--timings says nothing of {name}:\n{timings}"))?;
-        table.add(what, figure * scale, unit, &target);
+    let mut least = [f64::INFINITY; 8];
+    for _ in 0..RUNS {
+        let mut command = run(&["--timings"], &["/bin/busybox", "true"]);
+        settle();
+        let output = command.stdin(Stdio::null()).output()?;
+        measure::check(&command, &output)?;
+        let timings = String::from_utf8_lossy(&output.stderr);
+        for (least, (name, ..)) in least.iter_mut().zip(&rows) {
+            *least = least.min(figure(&timings, name)?);
+        }
+    }
+    for (least, (_, what, unit, target, scale)) in least.into_iter().zip(rows) {
+        table.add(what, least * scale, unit, &target);
     }
 
     let private = private_memory(run(&[], &["/bin/busybox", "sleep", "60"]))?;
@@ -139,6 +139,14 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// The figure of a row of `--timings`.
+fn figure(timings: &str, row: &str) -> Result<f64> {
+    let line = timings.lines().find_map(|line| line.strip_prefix(row));
+    let figure = line.and_then(|line| line.split_whitespace().next());
+    let figure = figure.and_then(|word| word.parse().ok());
+    figure.with_context(|| format!("--timings says nothing of {row}:\n{timings}"))
+}
+
 fn copy(from: &Path, to: &Path) -> Result<String> {
     std::fs::create_dir_all(to.parent().context("A file needs a directory")?)?;
     std::fs::copy(from, to)
@@ -157,12 +165,8 @@ fn private_memory(mut command: Command) -> Result<f64> {
 
 fn settled_private_memory(launcher: u32) -> Result<f64> {
     // The command sleeps by then: on the lab's clock every boot takes less.
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children"))?;
-    let vmm = children
-        .split_whitespace()
-        .next()
-        .context("The launcher has no child")?;
+    std::thread::sleep(Duration::from_secs(2));
+    let vmm = child(&child(&launcher.to_string())?)?;
     let maps = std::fs::read_to_string(format!("/proc/{vmm}/smaps"))?;
     let (mut guest, mut kibibytes, mut found_guest) = (false, 0, false);
     for line in maps.lines() {
@@ -181,6 +185,13 @@ fn settled_private_memory(launcher: u32) -> Result<f64> {
         bail!("The VMM maps no guest memory:\n{maps}");
     }
     Ok(mebibytes(kibibytes << 10))
+}
+
+/// A process's only child: the launcher's is the supervisor, whose is the VMM.
+fn child(process: &str) -> Result<String> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+    let first = children.split_whitespace().next();
+    Ok(first.context("A process has no child")?.to_owned())
 }
 
 fn mebibytes(bytes: u64) -> f64 {
