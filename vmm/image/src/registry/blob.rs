@@ -2,6 +2,7 @@
 //! is reported. Knows not what is in it.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,14 @@ pub struct Blob {
     digest: Digest,
     size: u64,
     foreign: bool,
+    /// What to bring: from here to the end.
     offset: u64,
+    end: u64,
+    /// For all of it; whoever fetches parts has to verify what they make together.
     hasher: Option<Hasher>,
     stream: Option<Box<dyn Read + Send>>,
+    /// Whether the stream ends where this does.
+    exact: bool,
     breaks: u32,
     /// Where the transfer was when it broke last.
     broke_at: u64,
@@ -47,12 +53,34 @@ impl Blob {
                 .as_ref()
                 .is_some_and(|urls| !urls.is_empty()),
             offset: 0,
+            end: descriptor.size,
             hasher: Some(Hasher::new()),
             stream: None,
+            exact: true,
             breaks: 0,
             broke_at: 0,
             window: (Instant::now(), 0),
         }
+    }
+
+    /// A part of it, which is not verified. From its start it becomes all of it where the server sends no parts.
+    pub(crate) fn part(
+        repository: Arc<Repository>,
+        descriptor: &Descriptor,
+        range: &Range<u64>,
+    ) -> Self {
+        Self {
+            offset: range.start,
+            end: range.end,
+            hasher: None,
+            broke_at: range.start,
+            ..Self::new(repository, descriptor)
+        }
+    }
+
+    /// Where it ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
     }
 
     /// All of it. For small blobs.
@@ -80,7 +108,7 @@ impl Blob {
             return Ok(0);
         }
         loop {
-            if self.offset == self.size {
+            if self.offset == self.end {
                 self.finish()?;
                 return Ok(0);
             }
@@ -102,13 +130,18 @@ impl Blob {
 
     fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stream.is_none() {
-            self.stream = Some(self.open().map_err(io::Error::other)?);
+            let (stream, in_parts) = self.open().map_err(io::Error::other)?;
+            self.stream = Some(stream);
+            if !in_parts && self.offset == 0 {
+                self.end = self.size;
+            }
+            self.exact = in_parts || self.end == self.size;
             self.window = (Instant::now(), self.offset);
         }
         let Some(stream) = &mut self.stream else {
             return Ok(0);
         };
-        let left = usize::try_from(self.size - self.offset).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
         let Some(target) = buffer.get_mut(..wanted) else {
             return Ok(0);
@@ -123,7 +156,7 @@ impl Blob {
         let allowed = self.limits().stall * 2;
         if since.elapsed() > allowed {
             let wanted = SLOWEST * allowed.as_millis();
-            if u128::from(self.offset - from) < wanted && self.offset < self.size {
+            if u128::from(self.offset - from) < wanted && self.offset < self.end {
                 self.stream = None;
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -162,30 +195,36 @@ impl Blob {
         Ok(())
     }
 
-    /// Asks for what is missing, wherever it is to be had.
-    fn open(&self) -> Result<Box<dyn Read + Send>, RegistryError> {
+    /// Asks for what is missing, wherever it is to be had. With it comes whether the server sends parts.
+    fn open(&self) -> Result<(Box<dyn Read + Send>, bool), RegistryError> {
         self.repository.each(|session| self.open_in(session))
     }
 
-    fn open_in(&self, session: &Session) -> Result<Box<dyn Read + Send>, RegistryError> {
+    fn open_in(&self, session: &Session) -> Result<(Box<dyn Read + Send>, bool), RegistryError> {
         let mut call = Call::get(session.url(&format!("/blobs/{}", self.digest))?);
-        if self.offset > 0 {
-            call.headers
-                .push(("range", format!("bytes={}-", self.offset)));
+        let is_part = self.offset > 0 || self.end < self.size;
+        if is_part {
+            let last = match self.end < self.size {
+                true => (self.end - 1).to_string(),
+                false => String::new(),
+            };
+            let range = format!("bytes={}-{last}", self.offset);
+            call.headers.push(("range", range));
         }
         let answer = session.exchange(&Scope::Pull, call)?;
-        let skip = match answer.status.as_u16() {
-            // The whole of it, where only the rest was asked for: leave out what is known.
-            200 => self.offset,
-            206 if self.offset > 0 => {
+        let (skip, end) = match answer.status.as_u16() {
+            // The whole of it, where only a part was asked for: leave out what comes before.
+            200 => (self.offset, self.size),
+            206 if is_part => {
                 if range_start(&answer) != Some(self.offset) {
                     return Err(improper(&answer, "another range than the one asked for"));
                 }
-                0
+                (0, self.end)
             }
             _ => return Err(session.refused(answer, &self.digest.to_string())),
         };
-        let expected = self.size - self.offset + skip;
+        let in_parts = answer.status.as_u16() == 206;
+        let expected = end - self.offset + skip;
         if let Some(length) = answer.length().filter(|length| *length != expected) {
             return Err(RegistryError::Size {
                 name: self.digest,
@@ -197,7 +236,7 @@ impl Blob {
         let skipped = io::copy(&mut (&mut stream).take(skip), &mut io::sink());
         let host = || session.url("").map(|url| url.origin().authority());
         match skipped {
-            Ok(count) if count == skip => Ok(Box::new(stream)),
+            Ok(count) if count == skip => Ok((Box::new(stream), in_parts)),
             Ok(_) => {
                 Err(ExchangeError::new(host()?, Fault::Broken("it ended early".to_owned())).into())
             }
@@ -207,19 +246,20 @@ impl Blob {
 
     /// Checks size and digest once all that the descriptor promised is here.
     fn finish(&mut self) -> Result<(), RegistryError> {
+        // Seeing its end keeps the connection for the next. An error here is the connection's, and the bytes are complete.
+        if let Some(mut stream) = self.stream.take()
+            && self.exact
+            && stream.read(&mut [0]).is_ok_and(|count| count > 0)
+        {
+            return Err(RegistryError::Size {
+                name: self.digest,
+                wanted: self.size,
+                found: self.size.saturating_add(1),
+            });
+        }
         let Some(hasher) = self.hasher.take() else {
             return Ok(());
         };
-        if let Some(mut stream) = self.stream.take() {
-            // An error here is the connection's end, and the bytes are complete.
-            if stream.read(&mut [0]).is_ok_and(|count| count > 0) {
-                return Err(RegistryError::Size {
-                    name: self.digest,
-                    wanted: self.size,
-                    found: self.size.saturating_add(1),
-                });
-            }
-        }
         let found = hasher.finish();
         if found != self.digest {
             return Err(RegistryError::Digest {

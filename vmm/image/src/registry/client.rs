@@ -315,6 +315,15 @@ impl Repository {
         Blob::new(self.clone(), descriptor)
     }
 
+    /// A part of a layer as a stream, not verified.
+    pub(crate) fn part(
+        self: &Arc<Self>,
+        descriptor: &Descriptor,
+        range: &std::ops::Range<u64>,
+    ) -> Blob {
+        Blob::part(self.clone(), descriptor, range)
+    }
+
     /// Tries every place, the one that worked last first. Returns the error of the registry itself rather than a mirror's.
     pub(crate) fn each<T>(
         &self,

@@ -3,10 +3,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::client::Repository;
@@ -14,10 +12,19 @@ use super::error::RegistryError;
 use super::progress::Progress;
 use crate::{Descriptor, Digest};
 
-/// How many layers are fetched at the same time, as docker does it.
+mod layer;
+mod shares;
+
+pub use layer::LayerReader;
+use layer::{Failure, Layer};
+use shares::{Share, Shares};
+
+/// How many connections fetch layers at the same time, as many as docker's.
 pub const PARALLEL: usize = 3;
 /// How much is read from the network before it is written, in bytes.
 const PIECE: usize = 256 * 1024;
+/// How much is written before it is verified, in bytes.
+const VERIFIED: u64 = 4 << 20;
 
 /// Layers on their way. Dropping it stops the transfers and waits for their threads.
 pub struct Downloads {
@@ -31,31 +38,7 @@ struct Queue {
     repository: Arc<Repository>,
     progress: Arc<dyn Progress>,
     layers: Vec<Arc<Layer>>,
-    next: AtomicUsize,
-    stop: AtomicBool,
-}
-
-/// One layer: how much of its file is written.
-struct Layer {
-    descriptor: Descriptor,
-    file: File,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    written: u64,
-    outcome: Option<Result<(), Failure>>,
-}
-
-/// A failure that several readers may want to know.
-type Failure = Arc<RegistryError>;
-
-/// Reads a layer from its start while it is written. The end comes only once the layer is verified.
-pub struct LayerReader {
-    layer: Arc<Layer>,
-    offset: u64,
+    shares: Shares,
 }
 
 /// The failure of a download, as readers of the layer see it.
@@ -85,23 +68,17 @@ impl Downloads {
                 what: format!("a file for layer {}", descriptor.digest),
                 source,
             })?;
-            let layer = Arc::new(Layer {
-                descriptor: descriptor.clone(),
-                file,
-                state: Mutex::default(),
-                changed: Condvar::new(),
-            });
+            let layer = Arc::new(Layer::new(descriptor.clone(), file));
             by_digest.insert(descriptor.digest, layer.clone());
             order.push(layer);
         }
         let queue = Arc::new(Queue {
             repository: repository.clone(),
             progress: progress.clone(),
+            shares: Shares::new(order.iter().map(|layer| layer.descriptor.size)),
             layers: order,
-            next: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
         });
-        let threads = (0..PARALLEL.min(queue.layers.len()))
+        let threads = (0..PARALLEL)
             .map(|_| {
                 let queue = queue.clone();
                 std::thread::Builder::new()
@@ -117,7 +94,7 @@ impl Downloads {
         match threads {
             Ok(threads) => Ok(downloads(threads)),
             Err(source) => {
-                queue.stop.store(true, Ordering::Relaxed);
+                queue.shares.stop();
                 Err(RegistryError::Local {
                     what: "a thread for downloads".to_owned(),
                     source,
@@ -129,19 +106,15 @@ impl Downloads {
     /// Reads a layer from its start. None if it is not one of those started.
     #[must_use]
     pub fn reader(&self, layer: &Digest) -> Option<LayerReader> {
-        Some(LayerReader {
-            layer: self.layers.get(layer)?.clone(),
-            offset: 0,
-        })
+        Some(LayerReader::new(self.layers.get(layer)?.clone()))
     }
 
     /// The failure that ended a transfer, if one did. Those that were only stopped because of it do not count.
     #[must_use]
     pub fn failure(&self) -> Option<DownloadError> {
         self.queue.layers.iter().find_map(|layer| {
-            let state = layer.lock();
-            let failure = state.outcome.as_ref()?.as_ref().err()?;
-            (!matches!(**failure, RegistryError::Stopped)).then(|| DownloadError(failure.clone()))
+            let failure = layer.outcome()?.err()?;
+            (!matches!(*failure, RegistryError::Stopped)).then_some(DownloadError(failure))
         })
     }
 
@@ -151,21 +124,8 @@ impl Downloads {
     /// The first failure.
     pub fn wait(&self) -> Result<(), DownloadError> {
         for layer in &self.queue.layers {
-            let mut state = layer.lock();
-            loop {
-                match &state.outcome {
-                    Some(Ok(())) => break,
-                    Some(Err(failure)) => {
-                        let failure = DownloadError(failure.clone());
-                        drop(state);
-                        return Err(self.failure().unwrap_or(failure));
-                    }
-                    None => {}
-                }
-                state = layer
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+            if let Err(failure) = layer.wait() {
+                return Err(self.failure().unwrap_or(DownloadError(failure)));
             }
         }
         Ok(())
@@ -174,7 +134,7 @@ impl Downloads {
 
 impl Drop for Downloads {
     fn drop(&mut self) {
-        self.queue.stop.store(true, Ordering::Relaxed);
+        self.queue.shares.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has told its readers through the poisoned lock.
             let _ = thread.join();
@@ -184,96 +144,54 @@ impl Drop for Downloads {
 
 impl Queue {
     fn work(&self) {
-        while let Some(layer) = self.layers.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = self.fetch(layer);
-            if outcome.is_err() {
+        while let Some(share) = self.shares.next() {
+            let Some(layer) = self.layers.get(share.layer) else {
+                break;
+            };
+            if let Err(error) = self.fetch(layer, &share) {
+                layer.settle(Err(Arc::new(error)));
                 // The image is lost without this layer.
-                self.stop.store(true, Ordering::Relaxed);
+                self.shares.stop();
             }
-            layer.lock().outcome = Some(outcome.map_err(Arc::new));
-            layer.changed.notify_all();
+        }
+        if self.shares.is_stopped() {
+            let stopped: Failure = Arc::new(RegistryError::Stopped);
+            let settle = |layer: &Arc<Layer>| layer.settle(Err(stopped.clone()));
+            self.layers.iter().for_each(settle);
         }
     }
 
-    fn fetch(&self, layer: &Layer) -> Result<(), RegistryError> {
+    fn fetch(&self, layer: &Layer, share: &Share) -> Result<(), RegistryError> {
         let digest = layer.descriptor.digest;
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(RegistryError::Stopped);
+        let is_first = share.range.start == 0;
+        if is_first {
+            self.progress.begins(&digest, layer.descriptor.size);
         }
-        self.progress.begins(&digest, layer.descriptor.size);
-        let mut blob = self.repository.blob(&layer.descriptor);
+        let mut blob = self.repository.part(&layer.descriptor, &share.range);
         let mut piece = vec![0; PIECE];
-        let mut offset = 0;
+        let (mut offset, mut verified) = (share.range.start, share.range.start);
         loop {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.shares.is_stopped() {
                 return Err(RegistryError::Stopped);
             }
             let count = blob.next(&mut piece)?;
+            if is_first && offset == 0 {
+                self.shares
+                    .answered(share.layer, blob.end() == share.range.end);
+            }
             let Some(got) = piece.get(..count).filter(|got| !got.is_empty()) else {
                 break;
             };
-            layer
-                .file
-                .write_all_at(got, offset)
-                .map_err(|source| RegistryError::Local {
-                    what: format!("the file of layer {digest}"),
-                    source,
-                })?;
+            self.progress.moves(&digest, layer.write(offset, got)?);
             offset += u64::try_from(count).unwrap_or(u64::MAX);
-            layer.lock().written = offset;
-            layer.changed.notify_all();
-            self.progress.moves(&digest, offset);
+            if offset - verified >= VERIFIED {
+                verified = offset;
+                layer.verify()?;
+            }
         }
-        // Here it costs nobody a wait but this transfer, which is over.
-        layer
-            .file
-            .sync_data()
-            .map_err(|source| RegistryError::Local {
-                what: format!("the file of layer {digest}"),
-                source,
-            })?;
-        self.progress.ends(&digest, false);
+        if layer.verify()? {
+            self.progress.ends(&digest, false);
+        }
         Ok(())
-    }
-}
-
-impl Layer {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Read for LayerReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.layer.lock();
-        let available = loop {
-            if state.written > self.offset {
-                break state.written - self.offset;
-            }
-            match &state.outcome {
-                Some(Ok(())) => return Ok(0),
-                Some(Err(failure)) => return Err(io::Error::other(DownloadError(failure.clone()))),
-                None => {}
-            }
-            state = self
-                .layer
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        };
-        drop(state);
-        let wanted = usize::try_from(available)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let Some(target) = buffer.get_mut(..wanted) else {
-            return Ok(0);
-        };
-        let count = self.layer.file.read_at(target, self.offset)?;
-        self.offset += u64::try_from(count).unwrap_or(u64::MAX);
-        if count == 0 && wanted > 0 {
-            // The file lost what was written to it: a full or broken file system.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(count)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use image::registry::{Downloads, Progress, RegistryError, Repository};
 use image::{Descriptor, Digest, media_type};
 
-use crate::faults::{Action, Faults};
+use crate::faults::{Action, Faults, Seen};
 use crate::fixture::{Home, Image, Registry, descriptor, name, noise};
 
 fn layers(image: &Image) -> Vec<Descriptor> {
@@ -73,7 +73,7 @@ fn several_at_once_and_each_is_read_whole() {
     let most = seen_most.load(Ordering::Relaxed);
     assert!((2..=image::registry::PARALLEL).contains(&most), "{most}");
     assert_eq!(home.watcher.count("begins"), 7 + 8);
-    assert_eq!(faults.count(crate::faults::Seen::is_blob), 7);
+    assert_eq!(faults.count(Seen::is_blob), 7);
 }
 
 #[test]
@@ -101,6 +101,64 @@ fn a_layer_is_readable_before_it_is_complete() {
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).unwrap();
     assert!(rest == image.layers[0][200_000..]);
+}
+
+/// What a layer of 9 MB that is fetched from `faults` holds, and the ranges that were asked for.
+fn large(script: impl Fn(&Seen) -> Action + Send + Sync + 'static) -> Vec<Option<String>> {
+    let registry = Registry::start();
+    let home = Home::new();
+    let image = Image::new(vec![noise(1, 9 << 20), noise(2, 1000)]);
+    image.publish(&home.client(), &registry.name("app:1"));
+    let faults = Faults::start(&registry.address, script);
+    let repository = repository(&home, &faults.address);
+    let downloads = start(&home, &repository, &layers(&image));
+    for (layer, expected) in layers(&image).iter().zip(&image.layers) {
+        let mut got = Vec::new();
+        let mut reader = downloads.reader(&layer.digest).unwrap();
+        reader.read_to_end(&mut got).unwrap();
+        assert!(got == *expected);
+    }
+    downloads.wait().unwrap();
+    // Three were sent before.
+    assert_eq!(home.watcher.count("ends"), 3 + 2);
+    let large = layers(&image)[0].digest.hex();
+    let seen = faults.seen();
+    let asked = seen.iter().filter(|seen| seen.target.contains(&large));
+    asked
+        .map(|seen| seen.header("range").map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn a_large_layer_comes_in_parts_over_all_connections() {
+    let mut ranges = large(|_| Action::Pass);
+    ranges.sort();
+    let part =
+        |start: usize, end: usize| Some(format!("bytes={}-{}", start << 20, (end << 20) - 1));
+    let last = Some(format!("bytes={}-", 6 << 20));
+    assert_eq!(ranges, [part(0, 2), part(2, 4), part(4, 6), last]);
+}
+
+#[test]
+fn a_part_that_breaks_goes_on_where_it_broke() {
+    let ranges = large(|seen| match (seen.header("range"), seen.is_blob()) {
+        (Some("bytes=2097152-4194303"), true) => Action::Cut(500_000),
+        _ => Action::Pass,
+    });
+    let rest = |range: &Option<String>| {
+        let range = range.as_deref().unwrap_or_default();
+        range.ends_with("-4194303") && range != "bytes=2097152-4194303"
+    };
+    assert_eq!(
+        ranges.iter().filter(|range| rest(range)).count(),
+        1,
+        "{ranges:?}"
+    );
+}
+
+#[test]
+fn a_server_without_ranges_is_asked_for_a_large_layer_once() {
+    assert_eq!(large(|_| Action::Without("range")).len(), 1);
 }
 
 #[test]
