@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod cpio;
 mod demo;
+mod fuzz;
 mod kernel;
 mod lab;
 mod lint;
@@ -36,12 +37,17 @@ enum Verb {
     /// Makes an image out of Debian's busybox and runs it in a virtual machine: on this machine where its KVM boots Linux,
     /// else in the lab. Says how long each step takes.
     Demo(demo::Args),
-    /// Runs every test: lint, unit, machine, end to end and the lab's own
+    /// Runs every test: lint, unit, fuzz targets, machine, end to end and the lab's own
     ///
     /// The end-to-end tests run on this machine where its KVM boots Linux, else in the lab. Nothing is skipped.
     Test(test::Args),
     /// Checks format, lints, documentation and the files' shape
     Lint(lint::Args),
+    /// Throws random and grown inputs at every parser and device model, under the address sanitizer
+    ///
+    /// The targets are in tests/fuzz/targets; they begin with the corpora in tests/fuzz/corpus, which the ordinary tests
+    /// replay, and keep what they find in target/fuzz. Prints executions and the edges covered.
+    Fuzz(fuzz::Args),
     /// Measures hull against its targets, and against crun, runc and QEMU
     ///
     /// Times are those of the lab's clock, which are the same on every machine; only the conversion of images is timed on
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),

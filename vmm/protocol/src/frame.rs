@@ -69,7 +69,8 @@ impl Message for Opening {
         let malformed = FrameError::Malformed {
             size: payload.len(),
         };
-        if let Some((0, rest)) = payload.split_first() {
+        // The kind is a number of any length: 0 may come as two bytes.
+        if let Ok((0_u32, rest)) = postcard::take_from_bytes(payload) {
             match postcard::take_from_bytes::<u16>(rest) {
                 Ok((VERSION, _)) => {}
                 Ok((theirs, _)) => return Err(FrameError::Version { theirs }),
