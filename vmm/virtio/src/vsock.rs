@@ -4,6 +4,7 @@
 mod channel;
 mod connection;
 mod packet;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde::{Deserialize, Serialize};
 
 use self::channel::{Channel, Message};
 use self::connection::{Connection, Violation};
@@ -21,6 +21,7 @@ use self::packet::{
     HEADER, HOST_CID, Header, Key, NO_RECEIVE, NO_SEND, PORT_ANY, STREAM, TRANSPORT_RESET,
     operation,
 };
+pub use self::state::VsockState;
 use crate::chain::{Chain, Reader};
 use crate::device::{Io, Served, VirtioDevice};
 use crate::poll::Watch;
@@ -71,16 +72,17 @@ pub struct Vsock {
     must_announce: bool,
 }
 
-/// What a snapshot says of the device: its connections do not outlive it, and the guest learns that.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct VsockState {
-    guest_cid: u64,
+/// A stream's two ends.
+fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    Ok(socketpair(family, kind, SocketFlags::CLOEXEC, None)?)
 }
 
 impl Vsock {
     /// A device with the guest's context id (3 or more), and the channel to the launcher: a connected `SOCK_SEQPACKET` socket.
     /// A message is a port (4 bytes, little-endian) with one descriptor, the end of a stream: from the device, what the guest
-    /// connected to that port of the host; to the device, what it shall connect to that port of the guest.
+    /// connected to that port of the host; to the device, what it shall connect to that port of the guest. A device that is
+    /// restored first hands over the connections that outlived the save; in their messages the guest's port follows (4 bytes).
     ///
     /// # Errors
     /// Those of `epoll_create` and `epoll_ctl`.
@@ -206,12 +208,7 @@ impl Vsock {
     /// The guest asks for a connection to a port of the host: the launcher gets the other end.
     fn accept(&mut self, key: Key, header: &Header) {
         let accepted = self.room().and_then(|()| {
-            let (ours, theirs) = socketpair(
-                AddressFamily::UNIX,
-                SocketType::STREAM,
-                SocketFlags::CLOEXEC,
-                None,
-            )?;
+            let (ours, theirs) = stream_pair()?;
             self.watch.add(&ours, key.mark(), AWAKE)?;
             self.channel.send(key.host_port, theirs.as_fd())?;
             Ok(ours)
@@ -385,16 +382,15 @@ impl VirtioDevice for Vsock {
     }
 
     fn save(&self) -> VsockState {
-        VsockState {
-            guest_cid: self.guest_cid,
-        }
+        let busy = self.must_announce || !self.resets.is_empty();
+        VsockState::of(self.guest_cid, &self.connections, busy)
     }
 
     fn restore(&mut self, state: VsockState) -> Result<(), StateError> {
-        if state.guest_cid != self.guest_cid {
-            return Err(StateError::Impossible("guest context id"));
+        match state.revive(self.guest_cid, &self.watch, &self.channel)? {
+            Some(connections) => self.connections = connections,
+            None => self.must_announce = true,
         }
-        self.must_announce = true;
         Ok(())
     }
 }

@@ -10,7 +10,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// A connected `SOCK_SEQPACKET` socket. Each message is a port, 4 bytes little-endian, with exactly one descriptor.
+/// A connected `SOCK_SEQPACKET` socket. Each message is a port, 4 bytes little-endian, with exactly one descriptor. Of a
+/// connection that outlived its machine the guest's port follows, 4 bytes more.
 #[derive(Debug)]
 pub(super) struct Channel(OwnedFd);
 
@@ -32,14 +33,28 @@ impl Channel {
 
     /// Hands `stream` over, as what the guest connected to `port`. Does not wait.
     pub(super) fn send(&self, port: u32, stream: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.pass(&port.to_le_bytes(), stream)
+    }
+
+    /// Hands `stream` over, as what the guest had connected to `port` before it was saved.
+    pub(super) fn send_survivor(
+        &self,
+        port: u32,
+        guest_port: u32,
+        stream: BorrowedFd<'_>,
+    ) -> Result<(), Errno> {
+        let ports = u64::from(port) | u64::from(guest_port) << 32;
+        self.pass(&ports.to_le_bytes(), stream)
+    }
+
+    fn pass(&self, text: &[u8], stream: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let streams = [stream];
         ancillary.push(SendAncillaryMessage::ScmRights(&streams));
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let port = port.to_le_bytes();
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(&port)], &mut ancillary, flags) {
+            match sendmsg(&self.0, &[IoSlice::new(text)], &mut ancillary, flags) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => (),
                 Err(error) => return Err(error),

@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use serde::{Deserialize, Serialize};
 
 use super::packet::{HEADER, Header, Key, NO_RECEIVE, NO_SEND, operation};
 use crate::DeviceError;
@@ -90,7 +91,51 @@ struct Due {
     shutdown: bool,
 }
 
+/// What both sides have counted on a connection where nothing is under way: credit goes on from there.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Credit {
+    received: u32,
+    told: u32,
+    capacity: u32,
+    taken: u32,
+    sent: u32,
+}
+
 impl Connection {
+    /// Its numbers, if it is open both ways and neither side owes the other anything.
+    pub(super) fn credit_at_rest(&self) -> Option<Credit> {
+        let (to_host, to_guest) = (&self.to_host, &self.to_guest);
+        let open = self.open && !self.forgotten && !to_host.ended && !to_host.refused;
+        let open = open && !to_guest.ended && !to_guest.refused && !to_guest.ending;
+        let idle = to_host.forwarded == to_host.received && !self.has_news() && self.is_drained();
+        (open && idle).then_some(Credit {
+            received: to_host.received,
+            told: to_host.told,
+            capacity: to_guest.capacity,
+            taken: to_guest.forwarded,
+            sent: to_guest.sent,
+        })
+    }
+
+    /// Whether the socket has neither data nor its end for the guest, heard of or not.
+    fn is_drained(&self) -> bool {
+        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(&self.socket, &mut [0][..], look), Err(Errno::AGAIN))
+    }
+
+    /// One that was at rest, with another socket.
+    pub(super) fn revived(socket: OwnedFd, credit: Credit) -> Self {
+        let mut connection = Self::new(socket);
+        connection.open = true;
+        connection.to_host.received = credit.received;
+        connection.to_host.forwarded = credit.received;
+        connection.to_host.told = credit.told;
+        connection.to_guest.capacity = credit.capacity;
+        connection.to_guest.forwarded = credit.taken;
+        connection.to_guest.sent = credit.sent;
+        connection
+    }
+
     /// The guest asked for it, with this header; it gets a response.
     pub(super) fn accepted(socket: OwnedFd, header: &Header) -> Self {
         let mut connection = Self::new(socket);

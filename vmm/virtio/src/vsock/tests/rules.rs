@@ -276,9 +276,67 @@ fn a_guest_that_breaks_the_device_ends_all_streams() {
 }
 
 #[test]
-fn after_a_restore_the_guest_learns_that_its_connections_are_gone() {
+fn connections_at_rest_outlive_a_save() {
     let (mut launcher, mut guest) = started();
-    let _stream = dial(&launcher, &mut guest, 1, 80);
+    let mut streams: Vec<_> = (1..3)
+        .map(|port| dial(&launcher, &mut guest, port, 80))
+        .collect();
+    send(&mut guest, &data(1, 80, b"before"));
+    assert_eq!(drain(&mut streams[0]), b"before");
+    streams[1].write_all(b"more").unwrap();
+    guest.host_ready();
+    assert_eq!(receive(&mut guest).unwrap().data, b"more");
+    let state = guest.slot.save().unwrap();
+    guest.move_to(launcher.device());
+    guest.slot.restore(&state).unwrap();
+    let (first, second) = (launcher.accept(), launcher.accept());
+    let ((80, mut first), (80, mut second)) = (first.unwrap(), second.unwrap()) else {
+        panic!("not the port")
+    };
+    assert!(launcher.accept().is_none());
+    // Both go on where they were, with what was counted.
+    send(&mut guest, &data(1, 80, b"after"));
+    assert_eq!(drain(&mut first), b"after");
+    assert!(drain(&mut second).is_empty());
+    first.write_all(b"answer").unwrap();
+    guest.host_ready();
+    let packet = receive(&mut guest).unwrap();
+    assert_eq!(packet.data, b"answer");
+    assert_eq!((packet.guest_port, packet.forwarded), (1, 11));
+    // The old streams are nobody's.
+    drop(guest);
+    assert!(is_at_end(&mut streams[0]));
+}
+
+#[test]
+fn survivors_are_told_from_new_connections() {
+    let (mut launcher, mut guest) = started();
+    dial(&launcher, &mut guest, 7, 80);
+    // Its stream was dropped: nothing of it survives.
+    let gone = guest.slot.save().unwrap();
+    let (mut other, mut fresh) = started();
+    let _stream = dial(&other, &mut fresh, 7, 80);
+    let state = fresh.slot.save().unwrap();
+    for (state, expected) in [(gone, None), (state, Some([80, 7]))] {
+        guest.move_to(launcher.device());
+        guest.slot.restore(&state).unwrap();
+        let (mut text, flags) = ([0; 16], RecvFlags::DONTWAIT);
+        let ports = rustix::net::recv(&launcher.channel, &mut text[..], flags).ok();
+        let ports = ports.map(|(length, _)| {
+            assert_eq!(length, 8);
+            [0, 4].map(|at| u32::from_le_bytes(text[at..at + 4].try_into().unwrap()))
+        });
+        assert_eq!(ports, expected);
+    }
+    drop(other.device());
+}
+
+#[test]
+fn after_a_save_in_the_middle_the_guest_learns_that_its_connections_are_gone() {
+    let (mut launcher, mut guest) = started();
+    let mut stream = dial(&launcher, &mut guest, 1, 80);
+    // The host has sent what the device has not even seen.
+    stream.write_all(b"lost").unwrap();
     guest.offer(EVENT, &[], &[8]);
     let state = guest.slot.save().unwrap();
     guest.move_to(launcher.device());
