@@ -22,6 +22,7 @@ pub mod process;
 pub mod program;
 pub mod pump;
 pub mod relay;
+pub mod renewal;
 pub mod root;
 pub mod streams;
 pub mod supervise;
@@ -31,7 +32,7 @@ pub mod terminal;
 use alloc::format;
 use core::fmt;
 
-use protocol::{AGENT_PORT, FromHost, Hello, VERSION};
+use protocol::{AGENT_PORT, FromGuest, FromHost, Hello, VERSION};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -91,10 +92,19 @@ pub fn greet(socket: OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
 }
 
 fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Result<Lost, Lost> {
-    let (container, process) = match host.wait()? {
-        FromHost::Run { container, process } => (container, process),
-        // There is nothing yet that any other message could be about.
-        _ => return Err(Lost::Failed(Errno::PROTO.into())),
+    let (mut ready, mut rested) = (ready, false);
+    let (container, process) = loop {
+        match host.wait()? {
+            FromHost::Run { container, process } => break (container, process),
+            // A machine that is not ready is not worth copying: its end tells.
+            FromHost::Rest if !rested && ready.is_ok() => {
+                rested = true;
+                host.send(&FromGuest::Resting)?;
+            }
+            FromHost::Renew(renewal) => ready = ready.and_then(|()| renewal::renew(&renewal)),
+            // There is nothing yet that any other message could be about.
+            _ => return Err(Lost::Failed(Errno::PROTO.into())),
+        }
     };
     let furnished = ready.and_then(|()| {
         let group = group::Group::make(container.pids)?;

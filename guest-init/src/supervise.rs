@@ -252,6 +252,10 @@ impl Supervisor {
                     self.host.send(&failed(process.id, &error.into()))?;
                 }
                 FromHost::Exec { process } => self.run(&process)?,
+                // Its container has begun: too late for either.
+                FromHost::Rest | FromHost::Renew(_) => {
+                    return Err(Lost::Failed(Errno::PROTO.into()));
+                }
                 FromHost::Resize { process, size } => self.resize(process, size),
                 FromHost::Signal { process, signal } => {
                     let running = self.processes.iter().find(|running| running.id == process);

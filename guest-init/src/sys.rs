@@ -275,6 +275,38 @@ pub fn leave(code: i32) -> ! {
     }
 }
 
+/// `RNDADDENTROPY` and `RNDRESEEDCRNG` of random(4).
+const ADD_ENTROPY: usize = 0x4008_5203;
+const RESEED: usize = 0x5207;
+
+/// Mixes secret bytes into the kernel's random numbers, all their bits counted.
+///
+/// # Errors
+/// Not a random device, or too many bytes.
+pub fn add_entropy(random: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    let size = u32::try_from(bytes.len()).map_err(|_| Errno::INVAL)?;
+    let mut pool = [(size * 8).to_le_bytes(), size.to_le_bytes()].concat();
+    pool.extend_from_slice(bytes);
+    let at = pool.as_ptr().expose_provenance();
+    // SAFETY: the request reads the two numbers and as many bytes as the second says, all of which are there.
+    unsafe {
+        call(
+            __NR_ioctl,
+            [register(random.as_raw_fd()), ADD_ENTROPY, at, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
+/// Makes all random numbers from now on follow from what was added.
+///
+/// # Errors
+/// Not a random device, or one that never had any entropy.
+pub fn reseed(random: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: the request takes no argument.
+    unsafe { call(__NR_ioctl, [register(random.as_raw_fd()), RESEED, 0, 0, 0]) }.map(drop)
+}
+
 /// Brings the loopback interface up; the kernel then gives it 127.0.0.1/8 and ::1.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ fn row(outcome: &Outcome, name: &str) -> f64 {
 #[test]
 fn phases_add_up_and_counts_are_within_bounds() {
     let outcome = vm()
-        .option("--timings")
+        .options(["--timings", "--start", "cold"])
         .command(["/bin/busybox", "true"])
         .finish();
     outcome.exits(0);

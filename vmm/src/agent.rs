@@ -7,13 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AGENT_PORT, Container, Decoder, FromGuest, FromHost, Hello, Opening, Process, ProcessId,
-    Status, Stream,
+    AGENT_PORT, Container, Decoder, ENTROPY, FromGuest, FromHost, Hello, Opening, Process,
+    ProcessId, Renewal, Status, Stream,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{Died, Vmm};
+use crate::launch::{Accepted, Died, Vmm};
 
 mod clients;
 mod connection;
@@ -24,7 +24,7 @@ mod signals;
 mod streams;
 
 pub(crate) use clients::{Client, Watcher};
-use connection::{Connection, Next};
+pub(crate) use connection::{Connection, Next};
 pub(crate) use ending::{AgentError, Outcome};
 use fan::Fan;
 pub(crate) use fan::SharedLog;
@@ -66,6 +66,10 @@ pub(crate) struct Agent<'a> {
     /// The last number given to a process.
     last: ProcessId,
     started: bool,
+    /// The guest said hello: it was not restored.
+    booted: bool,
+    /// The control connection is one of a saved machine's, and nothing has come from it yet.
+    renewed: bool,
     /// Signals that came before the workload ran.
     waiting: Vec<u8>,
     channel_closed: bool,
@@ -117,6 +121,8 @@ impl<'a> Agent<'a> {
             last: task.process.id,
             task,
             started: false,
+            booted: false,
+            renewed: false,
             waiting: Vec::new(),
             channel_closed: false,
             gave_up: false,
@@ -137,7 +143,12 @@ impl<'a> Agent<'a> {
                 && self.has_all_output()
             {
                 let ticks = self.ticks;
-                return Ok(Outcome { status, ticks });
+                let booted = self.booted;
+                return Ok(Outcome {
+                    status,
+                    ticks,
+                    booted,
+                });
             }
             let ready = self.wait()?;
             self.serve(&ready)?;
@@ -156,7 +167,7 @@ impl<'a> Agent<'a> {
 
     fn lose_patience(&mut self) -> Result<(), AgentError> {
         if self.status.is_none() {
-            return Err(if self.ticks[0] == 0 {
+            return Err(if self.renewed || self.ticks[0] == 0 {
                 AgentError::Silent
             } else {
                 AgentError::Protocol("it closed its connection and went on")
@@ -254,12 +265,24 @@ impl<'a> Agent<'a> {
 
     fn accept(&mut self) -> Result<(), AgentError> {
         match self.vmm.accept() {
-            Ok(Some((AGENT_PORT, stream))) if self.pending.len() < MOST_PENDING => {
-                if stream.set_nonblocking(true).is_ok() {
-                    let decoder = Decoder::new();
-                    self.pending.push(Connection { stream, decoder });
+            Ok(Some(accepted))
+                if accepted.port == AGENT_PORT && self.pending.len() < MOST_PENDING =>
+            {
+                let Accepted {
+                    stream, survived, ..
+                } = accepted;
+                let decoder = Decoder::new();
+                if stream.set_nonblocking(true).is_err() {
+                    return Ok(());
                 }
-                Ok(())
+                let connection = Connection { stream, decoder };
+                match survived {
+                    true => self.renew(connection),
+                    false => {
+                        self.pending.push(connection);
+                        Ok(())
+                    }
+                }
             }
             // No other port is served, and nobody needs more connections: closing it says so.
             Ok(Some(_)) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
@@ -292,17 +315,34 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn greet(&mut self, mut connection: Connection, hello: &Hello) -> Result<(), AgentError> {
+    /// Goes on with a machine that was restored: it becomes another one than it was saved from, and runs the container.
+    fn renew(&mut self, mut connection: Connection) -> Result<(), AgentError> {
         if self.control.is_some() {
+            return Err(AgentError::Protocol("it had two control connections"));
+        }
+        connection.send(&FromHost::Renew(renewal()?))?;
+        self.renewed = true;
+        self.ask_to_run(connection)
+    }
+
+    fn greet(&mut self, connection: Connection, hello: &Hello) -> Result<(), AgentError> {
+        // A machine that could not be restored after all boots, and its old connections are gone.
+        if self.control.is_some() && !std::mem::take(&mut self.renewed) {
             return Err(AgentError::Protocol("it said hello twice"));
         }
         self.ticks = [hello.tsc_at_start, 0, 0];
+        self.booted = true;
+        self.ask_to_run(connection)?;
+        self.deadline = None;
+        Ok(())
+    }
+
+    fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {
         connection.send(&FromHost::Run {
             container: self.task.container.clone(),
             process: self.task.process.clone(),
         })?;
         self.control = Some(connection);
-        self.deadline = None;
         // What came along with the hello is in the decoder and would wake nobody.
         self.listen()
     }
@@ -359,9 +399,15 @@ impl<'a> Agent<'a> {
     }
 
     fn hear(&mut self, message: FromGuest) -> Result<(), AgentError> {
+        if std::mem::take(&mut self.renewed) {
+            self.deadline = None;
+        }
         let (FromGuest::Started { process, .. }
         | FromGuest::Failed { process, .. }
-        | FromGuest::Exited { process, .. }) = message;
+        | FromGuest::Exited { process, .. }) = message
+        else {
+            return Err(AgentError::Protocol("it rests, and nobody asked for that"));
+        };
         if process != self.task.process.id {
             return self.hear_of_further(process, message);
         }
@@ -384,6 +430,7 @@ impl<'a> Agent<'a> {
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);
                 Ok(())
             }
+            FromGuest::Resting => Ok(()),
         }
     }
 
@@ -411,6 +458,16 @@ impl<'a> Agent<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Random bytes and the time, for one machine.
+fn renewal() -> Result<Renewal, AgentError> {
+    let mut entropy = vec![0; ENTROPY];
+    rustix::rand::getrandom(&mut entropy[..], rustix::rand::GetRandomFlags::empty())?;
+    Ok(Renewal {
+        entropy: protocol::Bytes(entropy),
+        time: crate::human::nanoseconds(),
+    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(crate) mod log;
 mod names;
 mod state;
 
-pub(crate) use config::{Config, LogDriver, Restart};
+pub(crate) use config::{Config, LogDriver, Restart, Way};
 pub(crate) use home::{Containers, new_id, short};
 pub(crate) use state::{KILLED, State, Status};
 
@@ -92,6 +92,11 @@ impl Container {
     /// Its directory, open.
     pub(crate) fn directory(&self) -> std::os::fd::BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// The store that it is beside.
+    pub(crate) fn store(&self) -> &Path {
+        self.path.ancestors().nth(2).unwrap_or(&self.path)
     }
 
     /// The file of its log; rotated away, the older part has `.1` after its name.

@@ -36,6 +36,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     /// It writes to files.
     pub(crate) writes: bool,
+    /// It reads its machine's state and writes it down.
+    pub(crate) saves: bool,
     /// Threads it will have beside the first.
     pub(crate) threads: u8,
 }
@@ -55,6 +57,8 @@ impl fmt::Display for Missing {
 
 /// Whether [`confine`] filters: unit tests run machines in processes that need their system calls afterwards.
 static FILTERS: AtomicBool = AtomicBool::new(false);
+/// Whether the first thread will save the machine.
+static SAVES: AtomicBool = AtomicBool::new(false);
 
 /// Room for the worker thread that newer KVMs add to a process.
 const KERNEL_THREADS: u64 = 2;
@@ -86,6 +90,7 @@ pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
     layer("no core dump", layers::forbid_dumps());
     if layer("system call filters", filter::available()) {
         FILTERS.store(true, Ordering::Relaxed);
+        SAVES.store(needs.saves, Ordering::Relaxed);
     }
     missing
 }
@@ -93,6 +98,10 @@ pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
 /// Leaves the calling thread only the system calls of its role. Nothing happens in a process that did not [`enter`], or on
 /// a host without filters.
 pub(crate) fn confine(role: Role) -> io::Result<()> {
+    let role = match role {
+        Role::Reactor if SAVES.load(Ordering::Relaxed) => Role::Saver,
+        role => role,
+    };
     match FILTERS.load(Ordering::Relaxed) {
         true => filter::apply(role),
         false => Ok(()),

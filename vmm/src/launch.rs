@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::config::VmConfig;
 use crate::library::Opened;
 use crate::machine::report::Report;
-use crate::vmm::{DiskFile, Start, StartError, receive_report};
+use crate::vmm::{DiskFile, Goal, Start, StartError, receive_report};
 
 /// The device that runs guests.
 pub(crate) const KVM: &str = "/dev/kvm";
@@ -58,6 +58,7 @@ impl Vmm {
         kernel: Opened,
         initramfs: Opened,
         disks: Vec<DiskFile>,
+        goal: Goal,
     ) -> Result<Self, LaunchError> {
         let kvm = open_kvm()?;
         let (report, report_end) = pair()?;
@@ -69,6 +70,7 @@ impl Vmm {
             initramfs: initramfs.file.into(),
             channel: channel_end,
             disks,
+            goal,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.
@@ -138,15 +140,19 @@ impl Vmm {
         })
     }
 
-    /// The next connection that the guest opened and the port it asked for;
-    /// `None` when the channel is closed.
-    pub(crate) fn accept(&self) -> Result<Option<(u32, UnixStream)>, Errno> {
-        let mut port = [0; 4];
+    /// Has the machine saved, if it was started for that.
+    pub(crate) fn save(&self) -> Result<(), Errno> {
+        rustix::net::send(&self.report, &[1], rustix::net::SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// The next connection that the guest opened; `None` when the channel is closed.
+    pub(crate) fn accept(&self) -> Result<Option<Accepted>, Errno> {
+        let mut text = [0; 8];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let message = recvmsg(
             &self.channel,
-            &mut [IoSliceMut::new(&mut port)],
+            &mut [IoSliceMut::new(&mut text)],
             &mut ancillary,
             RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
         )?;
@@ -154,13 +160,29 @@ impl Vmm {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,
         });
-        Ok(match stream {
-            Some(stream) if message.bytes == port.len() => {
-                Some((u32::from_le_bytes(port), stream.into()))
-            }
+        let [p0, p1, p2, p3, ..] = text;
+        let port = u32::from_le_bytes([p0, p1, p2, p3]);
+        let accepted = |stream: OwnedFd, survived| Accepted {
+            port,
+            stream: stream.into(),
+            survived,
+        };
+        Ok(match (stream, message.bytes) {
+            (Some(stream), 4) => Some(accepted(stream, false)),
+            (Some(stream), 8) => Some(accepted(stream, true)),
             _ => None,
         })
     }
+}
+
+/// A connection of the guest's.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// The port that it asked for.
+    pub(crate) port: u32,
+    pub(crate) stream: UnixStream,
+    /// The guest opened it before it was saved.
+    pub(crate) survived: bool,
 }
 
 /// A VMM process that ended without a report.

@@ -38,7 +38,7 @@ mod reactor;
 mod registers;
 pub(crate) mod report;
 mod running;
-mod state;
+pub(crate) mod state;
 mod still;
 mod uart;
 mod vcpu;
@@ -272,6 +272,11 @@ impl Machine<Running> {
 }
 
 impl<S> Machine<S> {
+    /// Has something told in the report.
+    pub(crate) fn remark(&self, remark: String) {
+        self.ending.remark(remark);
+    }
+
     fn into_state<T>(self, change: impl FnOnce(S) -> T) -> Machine<T> {
         let Self {
             vm,

@@ -11,14 +11,16 @@ use protocol::Status as ProcessStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::{Agent, AgentError, Client, SharedLog, Signals, Task, Watcher};
+use crate::config::VmConfig;
 use crate::container::log::Log;
-use crate::container::{Container, LogDriver, State, Status, Supervision};
+use crate::container::{Container, LogDriver, State, Status, Supervision, Way};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::session::exit_code;
-use crate::vmm::DiskFile;
+use crate::template::{self, Key, Templates};
+use crate::vmm::{DiskFile, Goal};
 use crate::{host, human, sys};
 
 /// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
@@ -159,8 +161,8 @@ impl Supervisor {
     /// One virtual machine, from its start to its end.
     fn once(&mut self, signals: &mut Signals, listener: &Listener, log: &SharedLog) -> Run {
         let mut told = false;
-        let mut vmm = match self.parts.boot(&self.container) {
-            Ok(vmm) => vmm,
+        let (mut vmm, template) = match self.boot() {
+            Ok(started) => started,
             Err(failure) => {
                 let ended = ended(Err(failure));
                 return Run { ended, told };
@@ -175,6 +177,10 @@ impl Supervisor {
         let outcome = Agent::new(&mut vmm, self.task.clone(), signals, watcher, log).run();
         let ended = match outcome {
             Ok(outcome) => {
+                if let (true, Some(key)) = (outcome.booted, template) {
+                    // It was to be restored, and could not be.
+                    Templates::of(self.container.store()).remove(&key);
+                }
                 // The guest powers off by itself now; its report has the counts.
                 let report = self.container.config.timings.then(|| vmm.report());
                 match report.transpose() {
@@ -211,7 +217,7 @@ impl Supervisor {
     }
 
     /// Writes the end down, or leaves nothing, and then tells who wants to know.
-    fn finish(mut self, ended: Ended, mut state: State) {
+    fn finish(self, ended: Ended, mut state: State) {
         let next = match state.started {
             0 => Status::Created,
             _ => Status::Exited,
@@ -223,16 +229,74 @@ impl Supervisor {
             true => self.container.remove(&self.supervision),
             false => self.container.set_state(&state),
         };
-        let Self { supervision, .. } = self;
+        let Self {
+            supervision,
+            clients,
+            container,
+            parts,
+            ..
+        } = self;
         drop(supervision);
-        for client in self.clients.drain(..) {
+        for client in clients {
             client.ended(&ended);
+        }
+        if state.started != 0 && ended.result.is_ok() {
+            leave_template(&container, parts);
         }
     }
 }
 
+impl Supervisor {
+    /// A machine, from a template if one is wanted and there; the template's name then.
+    fn boot(&self) -> Result<(Vmm, Option<Key>), Failure> {
+        let config = &self.container.config;
+        let launch = |goal| self.parts.launch(config.machine.clone(), goal);
+        if !config.may_be_warm() {
+            return Ok((launch(Goal::Boot)?, None));
+        }
+        let templates = Templates::of(self.container.store());
+        let key = Key::of(&config.machine, &self.parts)?;
+        if config.start == Way::Warm {
+            template::make(&templates, &key, &config.machine, &self.parts).map_err(|error| {
+                Failure::new(error).hint("`--start auto` boots where there is no template.")
+            })?;
+        }
+        match templates.find(&key) {
+            Some(rest) => Ok((launch(Goal::Restore(rest))?, Some(key))),
+            None => Ok((launch(Goal::Boot)?, None)),
+        }
+    }
+}
+
+/// Leaves a template for the next run of this shape, now that nobody waits for anything. What hinders it is the next run's
+/// business, which then boots.
+fn leave_template(container: &Container, parts: Parts) {
+    let config = &container.config;
+    if !config.may_be_warm() {
+        return;
+    }
+    let templates = Templates::of(container.store());
+    let Ok(key) = Key::of(&config.machine, &parts) else {
+        return;
+    };
+    // The image is in use no more: whoever removes it needs not wait for this.
+    let Ok(parts) = parts.without_lock() else {
+        return;
+    };
+    let _ = rustix::process::nice(19);
+    let _ = template::make(&templates, &key, &config.machine, &parts);
+}
+
 impl Parts {
-    fn boot(&self, container: &Container) -> Result<Vmm, Failure> {
+    /// The same files, none of which counts as used for that.
+    fn without_lock(self) -> std::io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let root = std::fs::File::open(format!("/proc/self/fd/{}", self.root.as_raw_fd()))?;
+        Ok(Self { root, ..self })
+    }
+
+    /// A VMM process with these files, which stay open here.
+    pub(crate) fn launch(&self, machine: VmConfig, goal: Goal) -> Result<Vmm, Failure> {
         let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
             Ok(library::Opened {
                 path: opened.path.clone(),
@@ -244,8 +308,7 @@ impl Parts {
             read_only: true,
         };
         let (kernel, initramfs) = (copy(&self.kernel)?, copy(&self.initramfs)?);
-        let machine = container.config.machine.clone();
-        Vmm::start(machine, kernel, initramfs, vec![root]).map_err(host::unfit)
+        Vmm::start(machine, kernel, initramfs, vec![root], goal).map_err(host::unfit)
     }
 }
 

@@ -53,6 +53,15 @@ impl Clock {
         };
         let host = |from: u64, to: u64| u128::from(to.saturating_sub(from));
         let in_guest = guest(vmm.entry_tsc, ended);
+        // A restored machine has its kernel and its init behind it.
+        let (load, hello, init) = match vmm.restored {
+            true => (
+                "restore",
+                vmm.entry_tsc,
+                "to the command's first instruction, in a machine from a template",
+            ),
+            false => ("load", hello, "to the command's first instruction"),
+        };
         let phases = [
             ("image", host(self.start, self.image), "name to open image"),
             (
@@ -66,9 +75,12 @@ impl Clock {
                 "to guest memory known to KVM",
             ),
             (
-                "load",
+                load,
                 host(vmm.memory, vmm.loaded),
-                "to kernel and initramfs in it",
+                match vmm.restored {
+                    true => "to devices and processors as they were saved",
+                    false => "to kernel and initramfs in it",
+                },
             ),
             (
                 "machine",
@@ -80,11 +92,7 @@ impl Clock {
                 guest(vmm.entry_tsc, hello),
                 "to guest init's first instruction",
             ),
-            (
-                "init",
-                guest(hello, started),
-                "to the command's first instruction",
-            ),
+            ("init", guest(hello, started), init),
             ("workload", guest(started, ended), "to the command's end"),
             (
                 "exit",
@@ -94,7 +102,8 @@ impl Clock {
             ("total", host(self.start, self.exited), ""),
         ];
         let mut table = String::new();
-        for (name, nanoseconds, what) in phases {
+        let had = |name: &str| !(vmm.restored && name == "kernel");
+        for (name, nanoseconds, what) in phases.into_iter().filter(|(name, ..)| had(name)) {
             let (whole, part) = (nanoseconds / 1_000_000, nanoseconds / 1_000 % 1_000);
             let _ = writeln!(
                 table,

@@ -19,11 +19,13 @@ use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
 use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running};
+use crate::snapshot::FormatError;
 use crate::{jail, sys};
 
+mod rest;
 mod start;
 
-pub(crate) use start::{DiskFile, Start, StartError, receive_report, send_report};
+pub(crate) use start::{DiskFile, Goal, Rest, Start, StartError, receive_report, send_report};
 
 /// The guest's address on its vsock; the host's is 2. There is only one guest on it.
 const GUEST_CID: u32 = 3;
@@ -55,6 +57,12 @@ enum VmmError {
     /// The console.
     #[error("Making the guest's console failed")]
     Console(#[source] io::Error),
+    /// A saved machine's file.
+    #[error(transparent)]
+    Saved(#[from] FormatError),
+    /// Writing one.
+    #[error("Writing the machine's state failed")]
+    Save(#[source] io::Error),
 }
 
 impl VmmError {
@@ -88,10 +96,14 @@ fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
     };
     // The launcher waits for the report; taking the machine apart takes KVM longer than all the rest.
     let (machine, end, counts) = match live(launcher, &mut timings) {
-        Ok((mut machine, ended)) => {
+        Ok((Left::Running(mut machine), ended)) => {
             timings.ended = ended;
             let (end, counts) = machine.finish();
             (Some(machine), end, counts)
+        }
+        Ok((Left::Saved, ended)) => {
+            timings.ended = ended;
+            (None, End::Saved, Counts::default())
         }
         Err(error) => (None, error.end(), Counts::default()),
     };
@@ -108,12 +120,17 @@ fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
     }
 }
 
+/// What is left of a machine.
+enum Left {
+    /// All of it, to be stopped.
+    Running(Machine<Running>),
+    /// Two files.
+    Saved,
+}
+
 /// From the launcher's message to the guest's end, and when that was.
-fn live(
-    launcher: BorrowedFd<'_>,
-    timings: &mut Timings,
-) -> Result<(Machine<Running>, u64), VmmError> {
-    let start = Start::receive(launcher)?;
+fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), VmmError> {
+    let mut start = Start::receive(launcher)?;
     timings.received = now();
     enter_jail(&start, launcher)?;
     // A process that is stopped does not see its launcher's sockets close. After the jail, for a change of user unsets it.
@@ -122,18 +139,26 @@ fn live(
         // Rare, and worth some milliseconds: in an emulator a kernel takes minutes to fail, or never does.
         probe::probe(start.kvm.try_clone().map_err(VmmError::Memory)?)?;
     }
-    let (machine, console) = build(start, timings)?;
+    let goal = std::mem::replace(&mut start.goal, Goal::Boot);
+    let (machine, console) = match &goal {
+        Goal::Restore(rest) => (rest::restore(start, rest, timings)?, None),
+        Goal::Boot | Goal::Save { .. } => boot(start, timings)?,
+    };
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
     let mut machine = machine.run(Some(launcher), console)?;
-    match machine.serve()? {
-        // The launcher says nothing after its first message: its socket was closed.
-        Happening::Ended | Happening::Control => Ok((machine, now())),
+    match (machine.serve()?, goal) {
+        (Happening::Control, Goal::Save { rest, about }) if rest::is_wanted(launcher) => {
+            rest::save(machine, rest, &about)?;
+            Ok((Left::Saved, now()))
+        }
+        // Otherwise the launcher says nothing after its first message: its socket was closed.
+        (Happening::Ended | Happening::Control, _) => Ok((Left::Running(machine), now())),
     }
 }
 
 /// The machine with all its devices, in front of its kernel; and what its console prints, if it has one.
-fn build(
+fn boot(
     start: Start,
     timings: &mut Timings,
 ) -> Result<(Machine<Paused>, Option<OwnedFd>), VmmError> {
@@ -141,12 +166,7 @@ fn build(
     let log = start.config.kernel_log;
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
-    for (number, disk) in start.disks.into_iter().enumerate() {
-        machine.plug(block(number, disk)?)?;
-    }
-    machine.plug(Entropy::new())?;
-    machine.plug(Vsock::new(GUEST_CID, start.channel).map_err(VmmError::Vsock)?)?;
-    machine.plug(Balloon::new())?;
+    plug(&mut machine, start.disks, start.channel)?;
     let console = if log {
         Some(console(&mut machine)?)
     } else {
@@ -158,20 +178,39 @@ fn build(
     Ok((machine, console))
 }
 
+/// The devices that every machine has, in their order: a saved machine's are the same.
+fn plug(
+    machine: &mut Machine<Built>,
+    disks: Vec<DiskFile>,
+    channel: OwnedFd,
+) -> Result<(), VmmError> {
+    for (number, disk) in disks.into_iter().enumerate() {
+        machine.plug(block(number, disk)?)?;
+    }
+    machine.plug(Entropy::new())?;
+    machine.plug(Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?)?;
+    machine.plug(Balloon::new())?;
+    Ok(())
+}
+
 /// Gives up all that the machine does not need.
 fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
     let fixed = [&start.kvm, &start.kernel, &start.initramfs, &start.channel];
     let disks = start.disks.iter().map(|disk| &disk.file);
+    let rest = start.goal.rest().into_iter();
+    let saves = matches!(start.goal, Goal::Save { .. });
     let descriptors: Vec<BorrowedFd<'_>> = fixed
         .into_iter()
         .chain(disks)
+        .chain(rest.flat_map(|rest| [&rest.machine, &rest.memory]))
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();
     let missing = jail::enter(&jail::Needs {
         descriptors: &descriptors,
         // The log is standard error, which may be a file.
-        writes: start.config.kernel_log || start.disks.iter().any(|disk| !disk.read_only),
+        writes: saves || start.config.kernel_log || start.disks.iter().any(|d| !d.read_only),
+        saves,
         threads: start.config.cpus.count(),
     });
     match start.config.jail {

@@ -10,6 +10,9 @@
 //! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error were attached, written in full and closed before
 //! `Exited` is sent; on the host, which hears several connections, they may be seen later: it waits for both.
 //! After `Started`, [`FromHost::Exec`] asks for further processes, which go the same way.
+//!
+//! A machine that others are copied from goes `Hello` → [`FromHost::Rest`] → [`FromGuest::Resting`] and is saved then. In each
+//! copy the connection goes on with [`FromHost::Renew`] and `Run`.
 //! The host closes the control connection when it has what it wants; the guest then powers off, whatever it was doing.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![cfg_attr(
@@ -37,8 +40,8 @@ pub use frame::{Decoder, FrameError, Message, encode};
 #[cfg(feature = "std")]
 pub use frame::{read, write};
 pub use message::{
-    Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, MountFlags, Opening, Privileges,
-    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, WindowSize,
+    Attach, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit, MountFlags, Opening,
+    Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, WindowSize,
 };
 
 /// The host's vsock port on which it expects guest init (vsock CID 2).
@@ -46,4 +49,4 @@ pub const AGENT_PORT: u32 = 1024;
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;

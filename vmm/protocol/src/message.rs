@@ -82,7 +82,24 @@ pub enum FromHost {
         /// The window now.
         size: WindowSize,
     },
+    /// The machine is about to be saved: finish what does not depend on a container, and answer [`FromGuest::Resting`].
+    /// Only before `Run`.
+    Rest,
+    /// The machine is a copy of another one. What comes next is of its own; the first message after a save.
+    Renew(Renewal),
 }
+
+/// What makes a copy of a machine another machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// Random bytes of the host, [`ENTROPY`] of them, that no other machine gets.
+    pub entropy: Bytes,
+    /// The time, nanoseconds since 1970.
+    pub time: u64,
+}
+
+/// How many random bytes a copy of a machine gets: twice what the kernel's generator has for a key.
+pub const ENTROPY: usize = 64;
 
 /// What belongs to the container and not to one of its processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +255,8 @@ pub enum FromGuest {
         /// The guest's time stamp counter when guest init saw the end.
         tsc: u64,
     },
+    /// The answer to `Rest`: nothing is under way any more.
+    Resting,
 }
 
 /// Why a process never ran.

@@ -311,6 +311,7 @@ impl Agent<'_> {
                 failure, message, ..
             } => ended(Err(AgentError::Failed(message, failure).into_failure())),
             FromGuest::Exited { status, .. } => ended(Ok(status)),
+            FromGuest::Resting => return Ok(()),
         };
         client.tell(&answer, None);
         if matches!(answer, Answer::Ended(_)) {

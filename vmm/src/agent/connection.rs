@@ -8,13 +8,13 @@ use super::DRAIN_LIMIT;
 
 /// A connection and the bytes of it that are no whole frame yet.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: UnixStream,
-    pub(super) decoder: Decoder,
+pub(crate) struct Connection {
+    pub(crate) stream: UnixStream,
+    pub(crate) decoder: Decoder,
 }
 
 /// What a connection has to give.
-pub(super) enum Next<M> {
+pub(crate) enum Next<M> {
     Message(M),
     Incomplete,
     End,
@@ -22,7 +22,7 @@ pub(super) enum Next<M> {
 
 impl Connection {
     /// The next whole message, reading no more than is there.
-    pub(super) fn next<M: protocol::Message>(&mut self) -> Result<Next<M>, FrameError> {
+    pub(crate) fn next<M: protocol::Message>(&mut self) -> Result<Next<M>, FrameError> {
         loop {
             if let Some(message) = self.decoder.take()? {
                 return Ok(Next::Message(message));
@@ -43,7 +43,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn send(&mut self, message: &FromHost) -> Result<(), FrameError> {
+    pub(crate) fn send(&mut self, message: &FromHost) -> Result<(), FrameError> {
         // A guest that does not read its control connection may not hold up the host.
         self.stream.set_nonblocking(false)?;
         self.stream.set_write_timeout(Some(DRAIN_LIMIT))?;

@@ -16,6 +16,8 @@ pub(crate) struct Outcome {
     pub(crate) status: Status,
     /// The guest's time stamp counter when init started, the workload started, and it ended.
     pub(crate) ticks: [u64; 3],
+    /// The machine was not restored.
+    pub(crate) booted: bool,
 }
 
 /// Why there is no exit status.
@@ -51,6 +53,7 @@ fn ended(end: &End) -> String {
         End::Panic { message } => format!("The guest's kernel panicked: {message}"),
         End::TripleFault => "The guest's processor gave up (triple fault)".to_owned(),
         End::HungUp => "The virtual machine was stopped from outside".to_owned(),
+        End::Saved => "The virtual machine was saved".to_owned(),
         End::Emulation { reason } => reason.clone(),
         End::Failed { cause } => format!("The VMM failed: {cause}"),
     }

@@ -99,6 +99,11 @@ pub(crate) struct Args {
     /// the others, or run nothing
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub(crate) jail: jail::Mode,
+    /// How the machine comes to be: cold boots it, warm makes it from a template
+    /// (a machine that booted for this image and shape before, and ran nothing),
+    /// auto does that from the second time on
+    #[arg(long, value_name = "WAY", default_value = "auto")]
+    pub(crate) start: container::Way,
     #[command(flatten)]
     pub(crate) inside: Inside,
     /// When to ask the registry for the image
@@ -145,6 +150,11 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--rm and --restart do not go together: what is removed cannot be started again",
         ));
     }
+    if args.start == container::Way::Warm && args.kernel_log {
+        return Err(Failure::new(
+            "--start warm and --kernel-log do not go together: the kernel of a template has booted long ago",
+        ));
+    }
     let machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
     policy.permits_shape(&machine)?;
@@ -186,6 +196,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         stop_timeout: args.stop_timeout,
         restart: args.restart,
         timings: fate.timings,
+        start: args.start,
     };
     let parts = Parts {
         kernel,

@@ -50,6 +50,7 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let missing = jail::enter(&jail::Needs {
         descriptors: &[],
         writes: true,
+        saves: false,
         threads: 1,
     });
     if missing.is_empty() {

@@ -65,7 +65,12 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     clock.exited();
     let (status, ticks) = (ended.result?, ended.ticks);
     if let Some(report) = &ended.report {
-        let outcome = Outcome { status, ticks };
+        let booted = !report.timings.restored;
+        let outcome = Outcome {
+            status,
+            ticks,
+            booted,
+        };
         eprint!(
             "{}",
             clock.table(report, &outcome, config.machine.memory.bytes())

@@ -45,6 +45,28 @@ pub(crate) struct Config {
     pub(crate) restart: Restart,
     /// `run --timings`.
     pub(crate) timings: bool,
+    /// How its machine comes to be.
+    #[serde(default)]
+    pub(crate) start: Way,
+}
+
+impl Config {
+    /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot.
+    pub(crate) fn may_be_warm(&self) -> bool {
+        self.start != Way::Cold && !self.machine.kernel_log
+    }
+}
+
+/// How a machine comes to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// From a template where there is one; else it boots, and a template is left for the next.
+    #[default]
+    Auto,
+    /// It boots, and nothing is left.
+    Cold,
+    /// From a template, which is made first where there is none.
+    Warm,
 }
 
 /// What becomes of a container's output.

@@ -13,6 +13,8 @@ pub(crate) enum Role {
     Reactor,
     /// Runs a processor of the guest.
     Vcpu,
+    /// The first thread of a machine that is made to be saved: serves its devices, and writes it down.
+    Saver,
 }
 
 /// A system call that is expected.
@@ -51,11 +53,12 @@ pub(super) enum Answer {
 impl Role {
     /// What threads of this role may call.
     pub(super) fn rules(self) -> impl Iterator<Item = &'static Rule> {
-        let own = match self {
-            Self::Reactor => REACTOR,
-            Self::Vcpu => VCPU,
+        let (own, more): (_, &[Rule]) = match self {
+            Self::Reactor => (REACTOR, &[]),
+            Self::Vcpu => (VCPU, &[]),
+            Self::Saver => (REACTOR, SAVER),
         };
-        BOTH.iter().chain(own)
+        BOTH.iter().chain(own).chain(more)
     }
 }
 
@@ -178,6 +181,36 @@ const REACTOR: &[Rule] = &[
     rule(libc::SYS_getrandom, ANY),
     // How much memory the guest touched.
     rule(libc::SYS_mincore, ANY),
+];
+
+/// What reads a machine's state, in the order of `machine/state.rs` and `vcpu/state.rs`: `KVM_GET_MSR_INDEX_LIST`, `_CLOCK`,
+/// `_IRQCHIP`; `_MP_STATE`, `_CPUID2`, `_TSC_KHZ`, `_REGS`, `_SREGS`, `_XSAVE`, `_XCRS`, `_DEBUGREGS`, `_LAPIC`, `_MSRS`,
+/// `_VCPU_EVENTS`. None sets anything.
+pub(super) const STATE_REQUESTS: &[u32] = &[
+    0xc004_ae02,
+    0x8030_ae7c,
+    0xc208_ae62,
+    0x8004_ae98,
+    0xc008_ae91,
+    0xaea3,
+    0x8090_ae81,
+    0x8138_ae83,
+    0x9000_aea4,
+    0x8188_aea6,
+    0x8080_aea1,
+    0x8400_ae8e,
+    0xc008_ae88,
+    0x8040_ae9f,
+];
+
+/// The first thread of a machine that is to be saved.
+const SAVER: &[Rule] = &[
+    // Processors and interrupt controllers as they stand.
+    rule(libc::SYS_ioctl, &[Check::OneOf(1, STATE_REQUESTS)]),
+    // Memory, into the file that it was handed: its length, its pages, and what a file that it came from has of them.
+    rule(libc::SYS_ftruncate, ANY),
+    rule(libc::SYS_pwrite64, ANY),
+    rule(libc::SYS_lseek, ANY),
 ];
 
 /// Threads that run the guest.

@@ -11,7 +11,7 @@ use super::table::{Answer, Check, Rule};
 use super::*;
 use crate::sys::hostile::{call, in_child, in_other_child};
 
-const ROLES: [Role; 2] = [Role::Reactor, Role::Vcpu];
+const ROLES: [Role; 3] = [Role::Reactor, Role::Vcpu, Role::Saver];
 /// An address that nothing is mapped at, a descriptor that is not open, a length that no mapping has.
 const NOTHING: u64 = u64::MAX;
 /// Calls beyond the newest that any Linux has.
@@ -185,6 +185,7 @@ fn enter_with(kept: &[BorrowedFd<'_>]) {
     let missing = enter(&Needs {
         descriptors: kept,
         writes: false,
+        saves: false,
         threads: 1,
     });
     // A container without Landlock or user namespaces still tests the rest.

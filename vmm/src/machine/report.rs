@@ -29,6 +29,8 @@ pub(crate) enum End {
     TripleFault,
     /// The launcher closed its end; the guest was stopped wherever it was.
     HungUp,
+    /// The machine was saved, as the launcher had asked.
+    Saved,
     /// This host's KVM interprets kernel code and cannot run a guest.
     Emulation {
         /// The sentence that says how it showed.
@@ -90,4 +92,6 @@ pub(crate) struct Timings {
     pub(crate) entry_tsc: u64,
     /// Ticks of the guest's time-stamp counter per millisecond.
     pub(crate) tsc_khz: u64,
+    /// The machine was restored; its kernel booted long before.
+    pub(crate) restored: bool,
 }

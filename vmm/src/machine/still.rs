@@ -1,9 +1,5 @@
 //! A machine that stands still: paused, saved, restored in another process. The way there and back is that of a boot;
 //! a restore only pours saved state over what was built.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "snapshots will use it; until then its tests do")
-)]
 
 use super::memory::GuestMemory;
 use super::state::MachineState;

@@ -24,6 +24,10 @@ pub(crate) const MOST_DISKS: usize = 8;
 const LONGEST_MESSAGE: usize = 16 << 10;
 /// kvm, kernel, initramfs, channel.
 const FIXED_DESCRIPTORS: usize = 4;
+/// Those and the files of a saved machine.
+const MOST_FIXED: usize = FIXED_DESCRIPTORS + 2;
+/// Room for the shape and for what a saved machine is to say of itself.
+const LONGEST_LETTER: usize = 4096;
 
 /// All that a VMM process needs.
 #[derive(Debug)]
@@ -40,6 +44,43 @@ pub(crate) struct Start {
     pub(crate) channel: OwnedFd,
     /// `/dev/vda`, `/dev/vdb`, … in this order; at most [`MOST_DISKS`].
     pub(crate) disks: Vec<DiskFile>,
+    /// What is to become of the machine.
+    pub(crate) goal: Goal,
+}
+
+/// What a VMM is started for.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    /// A container, from the kernel's first instruction on.
+    Boot,
+    /// A container, from where another machine was saved on.
+    Restore(Rest),
+    /// To be saved, once the launcher says when.
+    Save {
+        /// Empty files, open for writing.
+        rest: Rest,
+        /// What the file is to say of the machine.
+        about: Vec<u8>,
+    },
+}
+
+/// The files of a machine at rest.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// Processors and devices.
+    pub(crate) machine: OwnedFd,
+    /// The content of memory.
+    pub(crate) memory: OwnedFd,
+}
+
+impl Goal {
+    /// The files it takes.
+    pub(crate) fn rest(&self) -> Option<&Rest> {
+        match self {
+            Self::Boot => None,
+            Self::Restore(rest) | Self::Save { rest, .. } => Some(rest),
+        }
+    }
 }
 
 /// A file the guest sees as a block device.
@@ -56,6 +97,15 @@ pub(crate) struct DiskFile {
 struct Letter {
     config: VmConfig,
     read_only: Vec<bool>,
+    goal: Purpose,
+}
+
+/// [`Goal`] without its descriptors.
+#[derive(Serialize, Deserialize)]
+enum Purpose {
+    Boot,
+    Restore,
+    Save(Vec<u8>),
 }
 
 /// A message between launcher and VMM that did not pass.
@@ -87,16 +137,27 @@ impl Start {
         let letter = Letter {
             config: self.config.clone(),
             read_only: self.disks.iter().map(|disk| disk.read_only).collect(),
+            goal: match &self.goal {
+                Goal::Boot => Purpose::Boot,
+                Goal::Restore(_) => Purpose::Restore,
+                Goal::Save { about, .. } => Purpose::Save(about.clone()),
+            },
         };
         let text = postcard::to_allocvec(&letter)?;
         let fixed = [&self.kvm, &self.kernel, &self.initramfs, &self.channel];
         let descriptors: Vec<BorrowedFd<'_>> = fixed
             .into_iter()
+            .chain(
+                self.goal
+                    .rest()
+                    .into_iter()
+                    .flat_map(|rest| [&rest.machine, &rest.memory]),
+            )
             .chain(self.disks.iter().map(|disk| &disk.file))
             .map(AsFd::as_fd)
             .collect();
         let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + MOST_DISKS))];
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FIXED + MOST_DISKS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(
@@ -110,9 +171,9 @@ impl Start {
 
     /// Waits for the launcher's message.
     pub(crate) fn receive(socket: impl AsFd) -> Result<Self, StartError> {
-        let mut text = [0; 1024];
+        let mut text = [0; LONGEST_LETTER];
         let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FIXED_DESCRIPTORS + MOST_DISKS))];
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FIXED + MOST_DISKS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
             socket,
@@ -123,7 +184,7 @@ impl Start {
         if received.bytes == 0 {
             return Err(StartError::Closed);
         }
-        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(FIXED_DESCRIPTORS + MOST_DISKS);
+        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(MOST_FIXED + MOST_DISKS);
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(some) = message {
                 descriptors.extend(some);
@@ -131,9 +192,11 @@ impl Start {
         }
         let letter: Letter = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default())?;
         let count = descriptors.len();
-        if received.flags.contains(ReturnFlags::CTRUNC)
-            || count != FIXED_DESCRIPTORS + letter.read_only.len()
-        {
+        let fixed = match letter.goal {
+            Purpose::Boot => FIXED_DESCRIPTORS,
+            Purpose::Restore | Purpose::Save(_) => MOST_FIXED,
+        };
+        if received.flags.contains(ReturnFlags::CTRUNC) || count != fixed + letter.read_only.len() {
             return Err(StartError::Descriptors(count));
         }
         let mut descriptors = descriptors.into_iter();
@@ -144,6 +207,19 @@ impl Start {
             descriptors.next(),
         ) else {
             return Err(StartError::Descriptors(count));
+        };
+        let mut rest = || {
+            let mut next = || descriptors.next().ok_or(StartError::Descriptors(count));
+            let (machine, memory) = (next()?, next()?);
+            Ok::<_, StartError>(Rest { machine, memory })
+        };
+        let goal = match letter.goal {
+            Purpose::Boot => Goal::Boot,
+            Purpose::Restore => Goal::Restore(rest()?),
+            Purpose::Save(about) => Goal::Save {
+                rest: rest()?,
+                about,
+            },
         };
         let disks = descriptors
             .zip(letter.read_only)
@@ -156,6 +232,7 @@ impl Start {
             initramfs,
             channel,
             disks,
+            goal,
         })
     }
 }

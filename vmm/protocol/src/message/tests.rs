@@ -2,8 +2,8 @@
 
 use crate::{
     Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, Message, MountFlags, Opening,
-    Privileges, Process, ProcessId, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize, encode,
-    read,
+    Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize,
+    encode, read,
 };
 
 #[track_caller]
@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x03\xac\x02",
+        b"\x04\0\0\0\x00\x04\xac\x02",
     );
 }
 
@@ -210,5 +210,19 @@ fn exited() {
     golden(
         &exited(Status::Signal(9)),
         b"\x05\0\0\0\x02\x01\x01\x09\x02",
+    );
+}
+
+#[test]
+fn a_copys_first_words() {
+    golden(&FromHost::Rest, b"\x01\0\0\0\x04");
+    golden(&FromGuest::Resting, b"\x01\0\0\0\x03");
+    let renewal = Renewal {
+        entropy: b"\xaa\xbb".as_slice().into(),
+        time: 300,
+    };
+    golden(
+        &FromHost::Renew(renewal),
+        b"\x06\0\0\0\x05\x02\xaa\xbb\xac\x02",
     );
 }

@@ -1,8 +1,4 @@
 //! Memory that leaves its process: written to a file, and made again as a private view of that file.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "snapshots will use it; until then its tests do")
-)]
 
 use std::fs::File;
 use std::io;

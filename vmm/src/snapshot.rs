@@ -1,0 +1,140 @@
+//! A machine at rest as two files of a directory: `machine`, which says what it is and how its processors and devices
+//! stand, and `memory`, as long as its memory is, with holes for zeros. Refuses to know where the directory is.
+//!
+//! Of `machine` nothing is believed that is not checked: what it is, its version, its length, its sum. What its processors
+//! hold is then for KVM to judge, what its devices hold for each device; memory is a guest's, and as hostile as that.
+
+use std::fs::File;
+use std::io::Read;
+
+use thiserror::Error;
+
+/// The state of processors and devices.
+pub(crate) const MACHINE: &str = "machine";
+/// The content of memory.
+pub(crate) const MEMORY: &str = "memory";
+
+const MAGIC: [u8; 8] = *b"hullrest";
+/// Counted up whenever anything that is saved changes its form.
+pub(crate) const VERSION: u32 = 1;
+/// Magic, version, length of the description, length of the state, sum of both.
+const HEADER: usize = 8 + 4 + 4 + 8 + 8;
+/// A machine of 16 processors with all devices takes a quarter of a megabyte.
+const LONGEST: u64 = 4 << 20;
+
+/// Why a file is no saved machine that this hull can restore.
+#[derive(Debug, Error)]
+pub(crate) enum FormatError {
+    /// It cannot be read.
+    #[error("The saved machine cannot be read")]
+    Read(#[from] std::io::Error),
+    /// It is something else.
+    #[error("The file holds no saved machine")]
+    Foreign,
+    /// Another hull wrote it.
+    #[error("The machine was saved in version {0} of the format; this hull has version {VERSION}")]
+    Version(u32),
+    /// It was cut off, or something was added.
+    #[error("The saved machine has {found} bytes, and says that it has {told}")]
+    Length {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there should be.
+        told: u64,
+    },
+    /// Its bytes have changed.
+    #[error("The saved machine is damaged: its sum is wrong")]
+    Sum,
+    /// The encoding inside.
+    #[error("The saved machine is damaged")]
+    Damaged(#[from] postcard::Error),
+}
+
+/// Both parts of a `machine` file, its frame checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Parts<'a> {
+    /// What the launcher says of it.
+    pub(crate) about: &'a [u8],
+    /// What the VMM saved.
+    pub(crate) state: &'a [u8],
+}
+
+/// The file that holds both parts.
+pub(crate) fn encode(parts: &Parts<'_>) -> Vec<u8> {
+    let Parts { about, state } = parts;
+    let length = u32::try_from(about.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(HEADER + about.len() + state.len());
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend(length.to_le_bytes());
+    bytes.extend((state.len() as u64).to_le_bytes());
+    bytes.extend(sum(&[about, state]).to_le_bytes());
+    bytes.extend_from_slice(about);
+    bytes.extend_from_slice(state);
+    bytes
+}
+
+/// All of a file, if it is not longer than any that is ours.
+pub(crate) fn read(file: &File) -> Result<Vec<u8>, FormatError> {
+    let length = file.metadata()?.len();
+    if length > LONGEST {
+        return Err(FormatError::Foreign);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Takes a file apart.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Parts<'_>, FormatError> {
+    let mut rest = bytes;
+    if take(&mut rest)? != MAGIC {
+        return Err(FormatError::Foreign);
+    }
+    let version = u32::from_le_bytes(take(&mut rest)?);
+    if version != VERSION {
+        return Err(FormatError::Version(version));
+    }
+    let about = u64::from(u32::from_le_bytes(take(&mut rest)?));
+    let state = u64::from_le_bytes(take(&mut rest)?);
+    let told_sum = u64::from_le_bytes(take(&mut rest)?);
+    let (found, told) = (bytes.len() as u64, about.saturating_add(state));
+    let told = told.saturating_add(HEADER as u64);
+    let length = usize::try_from(about).unwrap_or(usize::MAX);
+    let parts = rest.split_at_checked(length).filter(|_| found == told);
+    let (about, state) = parts.ok_or(FormatError::Length { found, told })?;
+    match sum(&[about, state]) == told_sum {
+        true => Ok(Parts { about, state }),
+        false => Err(FormatError::Sum),
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], FormatError> {
+    let (first, others) = rest.split_first_chunk().ok_or(FormatError::Foreign)?;
+    *rest = others;
+    Ok(*first)
+}
+
+/// A sum that any change of a single word changes: it is to find damage, not forgery. Whoever may write the file may write
+/// the sum.
+fn sum(parts: &[&[u8]]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut sum = 0_u64;
+    for part in parts {
+        let words = part.chunks_exact(8);
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(words.remainder()) {
+            *to = *from;
+        }
+        let words = words.map(|word| <[u8; 8]>::try_from(word).unwrap_or_default());
+        for word in words.chain([last, (part.len() as u64).to_le_bytes()]) {
+            sum = (sum ^ u64::from_le_bytes(word))
+                .wrapping_mul(FACTOR)
+                .rotate_left(29);
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! What is found, made, removed, and what of it survives whom.

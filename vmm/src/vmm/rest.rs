@@ -1,0 +1,76 @@
+//! A VMM's machine at rest: made again from two files, or written to them. Knows descriptors, and no paths.
+
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+
+use rustix::net::{RecvFlags, recv};
+
+use super::{Rest, Start, VmmError, boot, chain, now, plug};
+use crate::machine::memory::GuestMemory;
+use crate::machine::report::Timings;
+use crate::machine::state::MachineState;
+use crate::machine::{Machine, Paused, Running};
+use crate::snapshot::{self, FormatError, Parts};
+use crate::sys;
+
+/// The machine as it was saved; one that boots where that is impossible, with a remark that says why.
+pub(super) fn restore(
+    start: Start,
+    rest: &Rest,
+    timings: &mut Timings,
+) -> Result<Machine<Paused>, VmmError> {
+    match pour(&start, rest, timings) {
+        Ok(machine) => {
+            timings.restored = true;
+            Ok(machine)
+        }
+        Err(error) => {
+            let (machine, _) = boot(start, timings)?;
+            machine.remark(format!("The saved machine is of no use: {}", chain(&error)));
+            Ok(machine)
+        }
+    }
+}
+
+fn pour(start: &Start, rest: &Rest, timings: &mut Timings) -> Result<Machine<Paused>, VmmError> {
+    let copy = |descriptor: &std::os::fd::OwnedFd| descriptor.try_clone().map_err(VmmError::Memory);
+    let bytes = snapshot::read(&sys::file(copy(&rest.machine)?))?;
+    let parts = snapshot::decode(&bytes)?;
+    let state: MachineState = postcard::from_bytes(parts.state).map_err(FormatError::from)?;
+    let memory = GuestMemory::copy_of(start.config.memory, copy(&rest.memory)?);
+    let memory = memory.map_err(VmmError::Memory)?;
+    let mut machine = Machine::new(copy(&start.kvm)?, start.config.clone(), memory)?;
+    timings.memory = now();
+    let disks = start.disks.iter().map(|disk| {
+        let file = copy(&disk.file)?;
+        let read_only = disk.read_only;
+        Ok(super::DiskFile { file, read_only })
+    });
+    let disks = disks.collect::<Result<_, VmmError>>()?;
+    plug(&mut machine, disks, copy(&start.channel)?)?;
+    timings.built = now();
+    let machine = machine.restore(&state)?;
+    timings.loaded = now();
+    Ok(machine)
+}
+
+/// Whether the launcher has said that now is the time, and not closed its socket.
+pub(super) fn is_wanted(launcher: BorrowedFd<'_>) -> bool {
+    matches!(
+        recv(launcher, &mut [0_u8; 1][..], RecvFlags::DONTWAIT),
+        Ok((1, _))
+    )
+}
+
+/// Stops the machine and writes it down.
+pub(super) fn save(machine: Machine<Running>, rest: Rest, about: &[u8]) -> Result<(), VmmError> {
+    let machine = machine.pause()?;
+    let state = postcard::to_allocvec(&machine.save()?).map_err(FormatError::from)?;
+    let bytes = snapshot::encode(&Parts {
+        about,
+        state: &state,
+    });
+    let written = sys::file(rest.machine).write_all(&bytes);
+    let written = written.and_then(|()| machine.memory().write_to(&sys::file(rest.memory)));
+    written.map_err(VmmError::Save)
+}
