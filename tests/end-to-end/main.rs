@@ -25,3 +25,4 @@ mod sizes;
 mod streams;
 mod terminal;
 mod timings;
+mod warm;

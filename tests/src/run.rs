@@ -248,6 +248,15 @@ impl Running {
         String::from_utf8_lossy(&said).into_owned()
     }
 
+    /// Writes to the standard input that was kept open, and ends it.
+    #[must_use]
+    pub fn say(mut self, text: &str) -> Self {
+        let mut stdin = self.stdin.take();
+        let said = stdin.as_mut().map(|pipe| pipe.write_all(text.as_bytes()));
+        assert!(matches!(said, Some(Ok(()))), "{}: {said:?}", self.told);
+        self
+    }
+
     /// Sends the launcher a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id())

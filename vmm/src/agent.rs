@@ -332,9 +332,8 @@ impl<'a> Agent<'a> {
         }
         self.ticks = [hello.tsc_at_start, 0, 0];
         self.booted = true;
-        self.ask_to_run(connection)?;
         self.deadline = None;
-        Ok(())
+        self.ask_to_run(connection)
     }
 
     fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {

@@ -4,6 +4,7 @@
 //! Whoever has opened a template's files can use them, whatever becomes of the directory: none is ever changed, only made,
 //! renamed into place and removed. Refuses to know what is in a machine.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +15,7 @@ use std::time::SystemTime;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
-use crate::snapshot::{MACHINE, MEMORY};
+use crate::snapshot::{self, MACHINE, MEMORY};
 use crate::vmm::Rest;
 
 mod key;
@@ -125,15 +126,28 @@ impl Templates {
         }
     }
 
-    /// Removes all, and what the dead left; gives the bytes that became free.
-    pub(crate) fn prune(&self) -> io::Result<u64> {
-        let mut free = 0;
+    /// Removes those whose image's file system is no longer among the files of `roots`, and what the dead left.
+    pub(crate) fn sweep(&self, roots: &Path) {
+        let files = std::fs::read_dir(roots).into_iter().flatten().flatten();
+        let files = files.filter_map(|entry| entry.metadata().ok());
+        let there: HashSet<String> = files.map(|data| key::identity(&data)).collect();
         for one in self.list() {
-            self.discard(&one.name)?;
-            free += one.bytes;
+            let is_of = |text: &str| key::root_in(text).is_some_and(|root| there.contains(root));
+            let text = self.about(&one.name);
+            if !text.is_some_and(|text| is_of(&text)) {
+                // What stays now is swept the next time.
+                let _ = self.discard(&one.name);
+            }
         }
         self.remove_dead();
-        Ok(free)
+    }
+
+    /// What one was made of.
+    fn about(&self, name: &str) -> Option<String> {
+        let file = File::open(self.path.join(name).join(MACHINE)).ok()?;
+        let bytes = snapshot::read(&file).ok()?;
+        let about = snapshot::decode(&bytes).ok()?.about.to_vec();
+        String::from_utf8(about).ok()
     }
 
     /// Removes the longest unused until the rest fits, but never `kept`; and what the dead left.

@@ -21,15 +21,23 @@ struct Guest {
 
 impl Guest {
     fn connect(&self) -> UnixStream {
+        self.pass(&AGENT_PORT.to_le_bytes())
+    }
+
+    /// A connection that was there when the machine was saved.
+    fn survivor(&self) -> UnixStream {
+        self.pass(&[AGENT_PORT.to_le_bytes(), 9_u32.to_le_bytes()].concat())
+    }
+
+    fn pass(&self, text: &[u8]) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let descriptors = [theirs.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let port = AGENT_PORT.to_le_bytes();
         let _ = sendmsg(
             &self.channel,
-            &[IoSlice::new(&port)],
+            &[IoSlice::new(text)],
             &mut ancillary,
             SendFlags::NOSIGNAL,
         );
@@ -303,4 +311,81 @@ fn an_exit_said_before_the_vmms_end_counts() {
         send(&mut control, &exited(5));
     });
     assert_eq!(outcome.unwrap().status, Status::Code(5));
+}
+
+/// What a restored machine hears first: what makes it another one, and then what to run.
+fn renewed(control: &mut UnixStream) -> protocol::Renewal {
+    let renewal = match protocol::read::<FromHost>(control).unwrap() {
+        Some(FromHost::Renew(renewal)) => renewal,
+        other => panic!("{other:?}"),
+    };
+    let next = protocol::read::<FromHost>(control).unwrap();
+    assert!(matches!(next, Some(FromHost::Run { .. })), "{next:?}");
+    renewal
+}
+
+fn started(process: u32) -> FromGuest {
+    let process = ProcessId(process);
+    FromGuest::Started { process, tsc: 2 }
+}
+
+fn output(guest: &Guest, stream: Stream) {
+    let process = ProcessId(1);
+    drop(guest.open(Opening::Attach(Attach { process, stream })));
+}
+
+#[test]
+fn a_restored_machine_becomes_another_before_it_runs_anything() {
+    let once = || {
+        let (outcome, guest) = run(|guest| {
+            let mut control = guest.survivor();
+            let renewal = renewed(&mut control);
+            send(&mut control, &started(1));
+            output(&guest, Stream::Stdout);
+            output(&guest, Stream::Stderr);
+            send(&mut control, &exited(7));
+            (renewal, control, guest)
+        });
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.status, outcome.booted), (Status::Code(7), false));
+        guest.join().unwrap().0
+    };
+    let (first, second) = (once(), once());
+    assert_eq!(first.entropy.len(), ENTROPY);
+    assert_ne!(first.entropy, second.entropy);
+    let now = crate::human::nanoseconds();
+    let age = now.checked_sub(first.time).unwrap();
+    assert!(age < 60_000_000_000, "{age}");
+}
+
+#[test]
+fn a_machine_that_boots_after_all_is_served_like_any() {
+    let (outcome, guest) = run(|guest| {
+        let lost = guest.survivor();
+        let mut control = guest.hello();
+        let asked = protocol::read::<FromHost>(&mut control).unwrap();
+        assert!(matches!(asked, Some(FromHost::Run { .. })), "{asked:?}");
+        send(&mut control, &started(1));
+        output(&guest, Stream::Stdout);
+        output(&guest, Stream::Stderr);
+        send(&mut control, &exited(0));
+        (lost, control, guest)
+    });
+    assert!(outcome.unwrap().booted);
+    drop(guest);
+}
+
+#[test]
+fn a_restored_machine_has_one_control_connection() {
+    let (outcome, _guest) = run(|guest| (guest.survivor(), guest.survivor(), guest));
+    assert!(
+        matches!(outcome, Err(AgentError::Protocol(_))),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_restored_machine_that_stays_silent_is_given_up() {
+    let (outcome, _guest) = run(|guest| (guest.survivor(), guest));
+    assert!(matches!(outcome, Err(AgentError::Silent)), "{outcome:?}");
 }

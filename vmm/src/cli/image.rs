@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 fn prune(args: &PruneArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let store = store::open(root)?;
+    let store = store::open(root.clone())?;
     let mut failure = None;
     let removed = store.prune_if(args.all, &mut |listed| {
         let mut filters = args.filter.iter();
@@ -98,6 +98,7 @@ fn prune(args: &PruneArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     }
     rmi::report(&removed);
     rmi::report_freed(&removed);
+    rmi::sweep(root)?;
     Ok(ExitCode::SUCCESS)
 }
 

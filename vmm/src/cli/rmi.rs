@@ -7,6 +7,7 @@ use image::reference::Reference;
 use image::{RemoveError, Removed};
 
 use crate::failure::Failure;
+use crate::template::Templates;
 use crate::{human, store};
 
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let store = store::open(root)?;
+    let store = store::open(root.clone())?;
     let mut code = ExitCode::SUCCESS;
     for image in &args.images {
         match store.remove(image, args.force) {
@@ -29,7 +30,15 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
             Err(error) => code = refused(error).report(),
         }
     }
+    sweep(root)?;
     Ok(code)
+}
+
+/// Removes the templates of images that are gone.
+pub(super) fn sweep(root: Option<PathBuf>) -> Result<(), Failure> {
+    let directory = store::directory(root)?;
+    Templates::of(&directory).sweep(&directory.join("roots"));
+    Ok(())
 }
 
 /// docker's lines.

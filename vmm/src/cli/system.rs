@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::failure::{Failure, escaped};
 use crate::listing::{self, Column, Format};
+use crate::template::Templates;
 use crate::{human, store};
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,8 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 fn df(args: &DfArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let usage = store::open(root)?.usage()?;
+    let usage = store::open(root.clone())?.usage()?;
+    let templates = Templates::of(&store::directory(root)?).usage();
     let all = usage.roots + usage.blobs;
     let percent = (usage.reclaimable * 100).checked_div(all).unwrap_or(0);
     let row = |kind: &str, total: String, active: String, bytes: u64, reclaimable: String| {
@@ -70,6 +72,13 @@ fn df(args: &DfArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         row("Images", images, used, all, reclaimable),
         row("  file systems", none(), none(), usage.roots, none()),
         row("  kept blobs", none(), none(), usage.blobs, none()),
+        row(
+            "Templates",
+            templates.count.to_string(),
+            none(),
+            templates.bytes,
+            human::size(templates.bytes),
+        ),
         row("Being written", none(), none(), usage.temporary, none()),
     ];
     listing::print(&mut std::io::stdout().lock(), &args.format, &COLUMNS, &rows)?;

@@ -105,6 +105,12 @@ impl MachineState {
                 self.vcpus.len()
             )));
         }
+        if self.controllers.len() != CONTROLLERS.len() {
+            return Err(MachineError::Other(format!(
+                "{} interrupt controllers",
+                self.controllers.len()
+            )));
+        }
         let names = || devices.iter().map(|plugged| plugged.slot.name());
         if !names().eq(self.devices.iter().map(|device| device.name.as_str())) {
             let theirs: Vec<_> = self

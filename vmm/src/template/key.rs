@@ -101,13 +101,23 @@ impl Key {
     }
 }
 
+/// Which file this is.
+pub(super) fn identity(file: &std::fs::Metadata) -> String {
+    format!("{}:{}", file.dev(), file.ino())
+}
+
+/// Which file was the root, in a key's text.
+pub(super) fn root_in(text: &str) -> Option<&str> {
+    let line = text.lines().find_map(|line| line.strip_prefix("root "))?;
+    line.split(' ').next()
+}
+
 /// A file that has not changed is the same; one that was replaced is not.
 fn describe(text: &mut String, name: &str, file: &std::fs::Metadata) {
     let _ = writeln!(
         text,
-        "{name} {}:{} {} {}.{} {}.{}",
-        file.dev(),
-        file.ino(),
+        "{name} {} {} {}.{} {}.{}",
+        identity(file),
         file.size(),
         file.mtime(),
         file.mtime_nsec(),

@@ -32,7 +32,12 @@ pub(super) fn restore(
     }
 }
 
-fn pour(start: &Start, rest: &Rest, timings: &mut Timings) -> Result<Machine<Paused>, VmmError> {
+/// The same, or why not.
+pub(super) fn pour(
+    start: &Start,
+    rest: &Rest,
+    timings: &mut Timings,
+) -> Result<Machine<Paused>, VmmError> {
     let copy = |descriptor: &std::os::fd::OwnedFd| descriptor.try_clone().map_err(VmmError::Memory);
     let bytes = snapshot::read(&sys::file(copy(&rest.machine)?))?;
     let parts = snapshot::decode(&bytes)?;

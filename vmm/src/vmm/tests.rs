@@ -44,6 +44,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
             file: file(disk),
             read_only: true,
         }],
+        goal: Goal::Boot,
     };
     start.send(&ours).unwrap();
     drop(start);
@@ -113,4 +114,54 @@ fn another_device_than_kvm_is_a_failure() {
         "This host cannot run guests"
     };
     assert!(cause.starts_with(expected), "{cause}");
+}
+
+/// Why a machine cannot be restored from these bytes and a memory so long.
+fn refusal(machine: &[u8], memory: u64) -> String {
+    let start = Start {
+        config: VmConfig::default(),
+        kvm: file(b""),
+        kernel: file(b""),
+        initramfs: file(b""),
+        channel: sockets().0,
+        disks: vec![],
+        goal: Goal::Boot,
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(machine).unwrap();
+    let memory_file = tempfile::tempfile().unwrap();
+    memory_file.set_len(memory).unwrap();
+    let rest = Rest {
+        machine: file.reopen().unwrap().into(),
+        memory: memory_file.into(),
+    };
+    match rest::pour(&start, &rest, &mut Timings::default()) {
+        Ok(_) => panic!("restored"),
+        Err(error) => chain(&error),
+    }
+}
+
+#[test]
+fn what_is_no_saved_machine_is_refused_with_the_reason() {
+    let encode = |state: &[u8]| {
+        let about = &b""[..];
+        crate::snapshot::encode(&crate::snapshot::Parts { about, state })
+    };
+    let size = VmConfig::default().memory.bytes();
+    assert_eq!(refusal(b"", size), "The file holds no saved machine");
+    let whole = encode(&[0xff; 4]);
+    let cut = refusal(&whole[..whole.len() - 1], size);
+    assert!(cut.contains("bytes, and says that it has"), "{cut}");
+    let mut other = whole.clone();
+    other[whole.len() - 1] = 1;
+    assert_eq!(
+        refusal(&other, size),
+        "The saved machine is damaged: its sum is wrong"
+    );
+    // Its frame is right, and what is in it is nothing.
+    let nothing = refusal(&whole, size);
+    assert!(
+        nothing.starts_with("The saved machine is damaged"),
+        "{nothing}"
+    );
 }

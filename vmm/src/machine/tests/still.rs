@@ -10,6 +10,39 @@ use super::*;
 const COUNTER: GuestAddress = GuestAddress(0x40_0000);
 const FLAG: GuestAddress = GuestAddress(0x40_1000);
 
+/// A machine inside the jail is saved by its first thread, with what that may still call.
+#[test]
+fn a_machine_is_saved_inside_the_jail() {
+    let memory = tempfile::tempfile().unwrap();
+    let status = crate::sys::hostile::in_child(|| {
+        let kvm = kvm();
+        crate::jail::enter(&crate::jail::Needs {
+            descriptors: &[kvm.as_fd(), memory.as_fd()],
+            writes: true,
+            saves: true,
+            threads: 1,
+        });
+        let config = VmConfig {
+            memory: Memory::SMALLEST,
+            ..VmConfig::default()
+        };
+        let zeros = GuestMemory::new(config.memory).unwrap();
+        let machine = Machine::new(kvm, config, zeros).unwrap();
+        let machine = machine.boot_code(&COUNT.concat()).unwrap();
+        let machine = machine.run(None, None).unwrap();
+        while counter(machine.memory()) < 10 {
+            std::hint::spin_loop();
+        }
+        let machine = machine.pause().unwrap();
+        let state = postcard::to_allocvec(&machine.save().unwrap()).unwrap();
+        machine.memory().write_to(&memory).unwrap();
+        if state.is_empty() { Err(1) } else { Ok(0) }
+    });
+    assert!(status.success(), "{status}");
+    let copy = GuestMemory::copy_of(Memory::SMALLEST, memory.into()).unwrap();
+    assert!(counter(&copy) >= 10);
+}
+
 /// Counts in memory until the flag is set.
 const COUNT: [&[u8]; 4] = [
     &[0xff, 0x05, 0x00, 0x00, 0x40, 0x00], // again: inc dword [COUNTER]

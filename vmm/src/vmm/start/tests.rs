@@ -39,6 +39,37 @@ fn start(disks: usize) -> Start {
         initramfs: file(),
         channel: file(),
         disks,
+        goal: Goal::Boot,
+    }
+}
+
+#[test]
+fn the_files_of_a_saved_machine_arrive_in_their_places() {
+    let (ours, theirs) = sockets();
+    let rest = || Rest {
+        machine: file(),
+        memory: file(),
+    };
+    let about = b"of an image".to_vec();
+    let goals = [
+        Goal::Restore(rest()),
+        Goal::Save {
+            rest: rest(),
+            about,
+        },
+    ];
+    for goal in goals {
+        let sent = Start { goal, ..start(1) };
+        sent.send(&ours).unwrap();
+        let received = Start::receive(&theirs).unwrap();
+        let inodes = |goal: &Goal| goal.rest().map(|r| [inode(&r.machine), inode(&r.memory)]);
+        assert_eq!(inodes(&received.goal), inodes(&sent.goal));
+        assert_eq!(inode(&received.disks[0].file), inode(&sent.disks[0].file));
+        match (&received.goal, &sent.goal) {
+            (Goal::Restore(_), Goal::Restore(_)) => {}
+            (Goal::Save { about, .. }, Goal::Save { .. }) => assert_eq!(about, b"of an image"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -90,6 +121,7 @@ fn a_closed_socket_is_told_from_garbage() {
     let text = postcard::to_allocvec(&Letter {
         config: VmConfig::default(),
         read_only: vec![],
+        goal: Purpose::Boot,
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();
