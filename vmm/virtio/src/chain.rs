@@ -64,7 +64,18 @@ impl<'m> Chain<'m> {
 #[derive(Debug, Default)]
 pub struct Reader<'m>(Segments<'m>);
 
+impl<'m> From<VolatileSlice<'m>> for Reader<'m> {
+    fn from(slice: VolatileSlice<'m>) -> Self {
+        Self(slice.into())
+    }
+}
+
 impl Reader<'_> {
+    /// Leaves what comes after the first `length` bytes out.
+    pub fn limit(&mut self, length: usize) {
+        self.0 = self.0.view(length);
+    }
+
     /// Bytes not read yet.
     pub fn left(&self) -> usize {
         self.0.left
@@ -122,7 +133,32 @@ impl Reader<'_> {
 #[derive(Debug, Default)]
 pub struct Writer<'m>(Segments<'m>);
 
+impl<'m> From<VolatileSlice<'m>> for Writer<'m> {
+    fn from(slice: VolatileSlice<'m>) -> Self {
+        Self(slice.into())
+    }
+}
+
 impl<'m> Writer<'m> {
+    /// The first `length` bytes, or as many as there are; they stay in `self` too.
+    pub(crate) fn view(&self, length: usize) -> Self {
+        Self(self.0.view(length))
+    }
+
+    /// Looks at what waits in a stream socket without taking or waiting: the first bytes into `known`, up to `limit` of those
+    /// that follow into the front of this, of which nothing is used up. Gives the number of all these bytes; 0 at its end.
+    ///
+    /// # Errors
+    /// That of `recvmsg(2)`.
+    pub fn peek(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        known: &mut [u8],
+        limit: usize,
+    ) -> io::Result<usize> {
+        sys::peek(socket, known, self.0.first(limit))
+    }
+
     /// Bytes there is still room for.
     pub fn left(&self) -> usize {
         self.0.left
@@ -209,7 +245,24 @@ struct Segments<'m> {
     left: usize,
 }
 
+impl<'m> From<VolatileSlice<'m>> for Segments<'m> {
+    fn from(slice: VolatileSlice<'m>) -> Self {
+        let mut segments = Self::default();
+        segments.push(slice);
+        segments
+    }
+}
+
 impl<'m> Segments<'m> {
+    fn view(&self, length: usize) -> Self {
+        let slices: Vec<_> = self.first(length).collect();
+        Self {
+            slices,
+            gone: 0,
+            left: self.left.min(length),
+        }
+    }
+
     fn clear(&mut self) {
         self.slices.clear();
         (self.gone, self.left) = (0, 0);

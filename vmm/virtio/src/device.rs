@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use serde::{Serialize, de::DeserializeOwned};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Writer};
 use crate::queue::{Queue, Ring};
 use crate::{DeviceError, Notify, StateError, sys};
 
@@ -115,6 +115,11 @@ impl<'a> Io<'a> {
         !self.queues.is_empty()
     }
 
+    /// What device and driver agreed upon.
+    pub(crate) fn features(&self) -> u64 {
+        self.features
+    }
+
     /// The guest's memory, for devices that are told addresses outside descriptors.
     pub fn memory(&self) -> Memory<'a> {
         Memory(self.memory)
@@ -147,6 +152,114 @@ impl<'a> Io<'a> {
         }
         Ok(())
     }
+}
+
+/// What has frames for a queue of receive buffers. A frame fills the first buffers and ends in one of them.
+pub(crate) trait Frames {
+    /// How many bytes the next frame may take: at least, at most. `None`: there is none.
+    fn next(&mut self) -> Option<(usize, usize)>;
+
+    /// Writes the next frame and says how long it is and where the count of its buffers (16 bits) belongs. Nothing if there was
+    /// none after all, or no room for it, in which case it is gone.
+    fn write<'m>(&mut self, room: &mut Writer<'m>) -> Result<Option<Frame<'m>>, DeviceError>;
+}
+
+/// A frame that was written.
+pub(crate) struct Frame<'m> {
+    /// Its bytes.
+    pub(crate) length: usize,
+    /// Where the count of its buffers goes.
+    pub(crate) count: Writer<'m>,
+}
+
+impl Io<'_> {
+    /// Fills the waiting chains of `queue` with frames: one each, or, if `merge`, as many chains as a frame takes. Ends as
+    /// [`serve`](Self::serve) does; while there are too few chains for the next frame, the driver is asked to tell of more.
+    ///
+    /// # Errors
+    /// Those of `frames`, and whatever is wrong with the queue.
+    pub(crate) fn fill(
+        &mut self,
+        queue: usize,
+        merge: bool,
+        frames: &mut impl Frames,
+    ) -> Result<(), DeviceError> {
+        let Some(ready) = self.queues.get_mut(queue).filter(|queue| queue.0.ready) else {
+            return Ok(());
+        };
+        let mut ring = ready.open(queue, self.memory, self.features)?;
+        let end = pour(&mut ring, merge, frames);
+        self.used |= ring.must_interrupt()?;
+        if end? == End::Share {
+            self.notify.kick_again(queue);
+        }
+        Ok(())
+    }
+}
+
+fn pour<'m>(
+    ring: &mut Ring<'_, 'm>,
+    merge: bool,
+    frames: &mut impl Frames,
+) -> Result<End, DeviceError> {
+    let mut chain = Chain::default();
+    // Chains that were read, with their room; those at the front are completed first.
+    let mut read: Vec<(u16, usize)> = Vec::new();
+    let (mut count, mut bytes) = (0_usize, 0_usize);
+    let mut waiting = ring.waiting()?;
+    while let Some((least, most)) = frames.next() {
+        if count >= CHAINS_A_STEP || bytes >= BYTES_A_STEP {
+            return Ok(End::Share);
+        }
+        loop {
+            let have = u16::try_from(read.len()).unwrap_or(u16::MAX);
+            let enough = if merge { most } else { 1 };
+            if chain.writable.left() >= enough {
+                break;
+            }
+            if have < waiting {
+                let before = chain.writable.left();
+                let head = ring.append(have, &mut chain)?;
+                read.push((head, chain.writable.left().saturating_sub(before)));
+                continue;
+            }
+            waiting = ring.waiting()?;
+            if have < waiting {
+                continue;
+            }
+            // A queue that is full with too little room will never have more.
+            if chain.writable.left() >= least || have >= ring.size() {
+                break;
+            }
+            if !ring.ask_beyond(waiting)? {
+                return Ok(End::Later);
+            }
+        }
+        let mut room = chain.writable.view(if merge { most } else { usize::MAX });
+        count = count.saturating_add(1);
+        let Some(mut frame) = frames.write(&mut room)? else {
+            continue;
+        };
+        bytes = bytes.saturating_add(frame.length);
+        let (mut left, mut used) = (frame.length, 0_usize);
+        let mut taken = 0_usize;
+        for (_, room) in &mut read {
+            used = used.saturating_add(1);
+            taken = taken.saturating_add(*room);
+            *room = left.min(*room);
+            left = left.saturating_sub(*room);
+            if left == 0 {
+                break;
+            }
+        }
+        let number = u16::try_from(used).unwrap_or(u16::MAX);
+        frame.count.write(&number.to_le_bytes());
+        ring.complete_all(read.get(..used).unwrap_or_default())?;
+        waiting = waiting.saturating_sub(number);
+        chain.writable.skip(taken);
+        read.drain(..used.min(read.len()));
+    }
+    Ok(End::Empty)
 }
 
 /// The guest's memory.

@@ -33,6 +33,7 @@ pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
 mod guest;
 mod mmio;
+mod net;
 mod poll;
 mod queue;
 mod slot;
@@ -47,5 +48,6 @@ pub use device::{Io, Served, VirtioDevice};
 pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
 pub use mmio::Mmio;
+pub use net::{Link, Net, Offload, Received};
 pub use slot::{Notify, QUEUE_ADDRESSES, QUEUE_NOTIFY, Slot, StateError, WINDOW};
 pub use vsock::{MOST_CONNECTIONS, Vsock, VsockState};

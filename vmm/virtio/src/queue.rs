@@ -5,7 +5,7 @@
 //! good one, and interrupts without `VIRTIO_F_EVENT_IDX` whatever the driver wants. So what the driver set up, the jumps of its
 //! index and its chains are checked here, and what is wrong is an error of the guest's, not a panic of ours.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use serde::{Deserialize, Serialize};
 use virtio_queue::desc::split::Descriptor;
@@ -120,25 +120,43 @@ pub(crate) struct Ring<'q, 'm> {
 impl<'m> Ring<'_, 'm> {
     /// Whether a chain is waiting.
     pub(crate) fn is_waiting(&self) -> Result<bool, DeviceError> {
+        Ok(self.waiting()? != 0)
+    }
+
+    /// How many chains are waiting.
+    pub(crate) fn waiting(&self) -> Result<u16, DeviceError> {
         let claimed = self.queue.avail_idx(self.memory, Ordering::Acquire);
         let claimed = claimed.map_err(|error| self.failed(error))?.0;
         let seen = self.queue.next_avail();
-        if claimed.wrapping_sub(seen) > self.queue.size() {
+        let waiting = claimed.wrapping_sub(seen);
+        if waiting > self.queue.size() {
             return Err(DeviceError::AvailableIndex {
                 queue: self.index,
                 seen,
                 claimed,
             });
         }
-        Ok(claimed != seen)
+        Ok(waiting)
+    }
+
+    /// Length of the queue.
+    pub(crate) fn size(&self) -> u16 {
+        self.queue.size()
     }
 
     /// Reads the chain at the head of the queue into `chain` and gives its index in the table. The head moves on with
     /// [`complete`](Self::complete). Only after [`is_waiting`](Self::is_waiting) said yes.
     pub(crate) fn first(&self, chain: &mut Chain<'m>) -> Result<u16, DeviceError> {
-        let entry = self.queue.next_avail() & self.queue.size().wrapping_sub(1);
-        let head = self.available(usize::from(entry).saturating_mul(2).saturating_add(4))?;
         chain.clear();
+        self.append(0, chain)
+    }
+
+    /// Reads the chain that so many others are before in the queue, into `chain` behind what is there. It must be
+    /// [`waiting`](Self::waiting).
+    pub(crate) fn append(&self, before: u16, chain: &mut Chain<'m>) -> Result<u16, DeviceError> {
+        let place = self.queue.next_avail().wrapping_add(before);
+        let entry = place & self.queue.size().wrapping_sub(1);
+        let head = self.available(usize::from(entry).saturating_mul(2).saturating_add(4))?;
         self.walk(head, chain).map_err(|fault| self.bad(fault))?;
         Ok(head)
     }
@@ -155,6 +173,38 @@ impl<'m> Ring<'_, 'm> {
         Ok(())
     }
 
+    /// Gives the first chains of the queue back at once, each with so many bytes in it: the driver sees all or none of them.
+    pub(crate) fn complete_all(&mut self, chains: &[(u16, usize)]) -> Result<(), DeviceError> {
+        let Some((&(head, written), before)) = chains.split_last() else {
+            return Ok(());
+        };
+        let (size, ring) = (self.queue.size(), self.state.used_ring);
+        for &(head, written) in before {
+            let next = self.queue.next_used();
+            let entry = u64::from(next & size.wrapping_sub(1)).saturating_mul(8);
+            let place = GuestAddress(ring.saturating_add(4).saturating_add(entry));
+            let written = u32::try_from(written).unwrap_or(u32::MAX);
+            let element = u64::from(written) << 32 | u64::from(head);
+            self.memory
+                .write_obj(element.to_le(), place)
+                .map_err(|_| self.bad(ChainFault::Memory))?;
+            self.queue.set_next_used(next.wrapping_add(1));
+            let next = self.queue.next_avail().wrapping_add(1);
+            self.queue.set_next_avail(next);
+        }
+        self.complete(head, written)
+    }
+
+    /// Asks for a notification of the chain after the next `waiting`, and says whether it has come meanwhile.
+    pub(crate) fn ask_beyond(&mut self, waiting: u16) -> Result<bool, DeviceError> {
+        let next = self.queue.next_avail();
+        self.queue.set_next_avail(next.wrapping_add(waiting));
+        let more = self.queue.enable_notification(self.memory);
+        self.queue.set_next_avail(next);
+        more.map_err(|error| self.failed(error))?;
+        Ok(self.waiting()? > waiting)
+    }
+
     /// Asks for a notification of the next chain (virtio 1.2 §2.7.10) and looks once more: `true` if one has come meanwhile.
     pub(crate) fn ask_for_more(&mut self) -> Result<bool, DeviceError> {
         let more = self.queue.enable_notification(self.memory);
@@ -165,13 +215,21 @@ impl<'m> Ring<'_, 'm> {
     /// telling.
     pub(crate) fn must_interrupt(&mut self) -> Result<bool, DeviceError> {
         let used = self.queue.next_used();
-        if std::mem::replace(&mut self.told, used) == used {
+        let told = std::mem::replace(&mut self.told, used);
+        if told == used {
             return Ok(false);
         }
-        let wanted = self.queue.needs_notification(self.memory);
-        let wanted = wanted.map_err(|error| self.failed(error))?;
-        // `VIRTQ_AVAIL_F_NO_INTERRUPT`, which the crate does not know.
-        Ok(wanted && (self.queue.event_idx_enabled() || self.available(0)? & 1 == 0))
+        // What the driver wants is read after what it is given was written.
+        fence(Ordering::SeqCst);
+        if self.queue.event_idx_enabled() {
+            // The crate counts what it completed itself, and `complete_all` did some.
+            let place = usize::from(self.queue.size()).saturating_mul(2);
+            let event = self.available(place.saturating_add(4))?;
+            let since = used.wrapping_sub(event).wrapping_sub(1);
+            return Ok(since < used.wrapping_sub(told));
+        }
+        // `VIRTQ_AVAIL_F_NO_INTERRUPT`
+        Ok(self.available(0)? & 1 == 0)
     }
 
     fn walk(&self, head: u16, chain: &mut Chain<'m>) -> Result<(), ChainFault> {

@@ -49,6 +49,27 @@ pub(crate) fn receive<'m>(
     retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) })
 }
 
+/// `recvmsg(2)` without waiting and without taking what is received: first into `known`, then into the segments.
+pub(crate) fn peek<'m>(
+    socket: BorrowedFd<'_>,
+    known: &mut [u8],
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let (mut vectors, _) = vectors(segments);
+    if !known.is_empty() {
+        let front = libc::iovec {
+            iov_base: known.as_mut_ptr().cast(),
+            iov_len: known.len(),
+        };
+        vectors.truncate(SEGMENTS.saturating_sub(1));
+        vectors.insert(0, front);
+    }
+    let mut message = message(&mut vectors);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: as in `receive`; `known` is borrowed for this whole function.
+    retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })
+}
+
 /// `sendmsg(2)` without waiting and without SIGPIPE.
 pub(crate) fn send<'m>(
     socket: BorrowedFd<'_>,
