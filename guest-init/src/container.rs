@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::failure::{SetupError, refused, refused_file};
-use crate::{directory, furnish};
+use crate::{directory, furnish, network};
 
 /// Docker's: what tells of the host's hardware and kernel. A file is covered by /dev/null, a directory by an empty one.
 const HIDDEN: [&CStr; 11] = [
@@ -68,6 +68,10 @@ pub fn furnish(container: &Container) -> Result<(), SetupError> {
         if let Some(content) = content {
             write_anew(path, content)?;
         }
+    }
+    // A parameter may take an address away again.
+    if let Some(card) = &container.network {
+        network::configure(card)?;
     }
     for sysctl in &container.sysctls {
         set(sysctl)?;

@@ -18,6 +18,7 @@ pub mod furnish;
 pub mod group;
 pub mod host;
 pub mod identity;
+pub mod network;
 pub mod process;
 pub mod program;
 pub mod pump;

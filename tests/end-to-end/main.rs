@@ -15,6 +15,7 @@ mod images;
 mod inside;
 mod leftovers;
 mod management;
+mod network;
 mod policy;
 mod python;
 mod registry;

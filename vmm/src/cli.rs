@@ -30,6 +30,8 @@ mod login;
 mod logout;
 mod logs;
 mod man;
+mod network;
+mod port;
 mod ps;
 mod pull;
 mod push;
@@ -48,6 +50,7 @@ mod version;
 
 pub(crate) use create::Args as RunArgs;
 pub(crate) use inside::{Capabilities, Inside, Security};
+pub(crate) use network::{Connection, Egress, Exposed, Network as NetworkFlags};
 pub(crate) use size::{Size, SizeError};
 
 /// Runs containers, each in a virtual machine of its own.
@@ -98,6 +101,8 @@ enum Verb {
     Logs(logs::Args),
     /// List the containers
     Ps(ps::Args),
+    /// Show where a container's ports are published
+    Port(port::Args),
     /// Show everything that is known of containers or images
     Inspect(inspect::Args),
     /// Show what containers take of the host
@@ -177,6 +182,7 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::Attach(args) => exec::attach(&args, root),
         Verb::Logs(args) => logs::run(&args, root),
         Verb::Ps(args) => ps::run(&args, root),
+        Verb::Port(args) => port::run(&args, root),
         Verb::Inspect(args) => inspect::run(&args, root),
         Verb::Stats(args) => stats::run(&args, root),
         Verb::Rm(args) => rm::run(&args, root),

@@ -18,6 +18,9 @@ pub(crate) struct VmConfig {
     pub(crate) kernel_log: bool,
     /// What to do on a host that forbids a layer of the VMM's jail.
     pub(crate) jail: jail::Mode,
+    /// The network card and what it leads to; `None`: there is none.
+    #[serde(default)]
+    pub(crate) network: Option<network::Settings>,
 }
 
 impl Default for VmConfig {
@@ -27,6 +30,22 @@ impl Default for VmConfig {
             cpus: Cpus::ONE,
             kernel_log: false,
             jail: jail::Mode::default(),
+            network: None,
+        }
+    }
+}
+
+impl VmConfig {
+    /// What of it the machine itself is made of: neither the jail of its process, nor what its network card leads to.
+    pub(crate) fn shape(&self) -> Self {
+        let card = |settings: &network::Settings| network::Settings {
+            mac: settings.mac,
+            ..network::Settings::default()
+        };
+        Self {
+            jail: jail::Mode::default(),
+            network: self.network.as_ref().map(card),
+            ..self.clone()
         }
     }
 }

@@ -89,6 +89,15 @@ impl Container {
         Ok(container)
     }
 
+    /// All containers beside it, itself included.
+    pub(crate) fn siblings(&self) -> Result<Vec<Self>, ContainerError> {
+        let names = std::fs::read_dir(self.path.parent().unwrap_or(&self.path));
+        let names = names.map_err(|error| self.failed("Listing", "..", error))?;
+        let paths = names.filter_map(|entry| Some(entry.ok()?.path()));
+        // What cannot be opened is none, or is just being removed.
+        Ok(paths.filter_map(|path| Self::open(path).ok()).collect())
+    }
+
     /// Its directory, open.
     pub(crate) fn directory(&self) -> std::os::fd::BorrowedFd<'_> {
         self.directory.as_fd()

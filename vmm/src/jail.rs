@@ -38,6 +38,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) writes: bool,
     /// It reads its machine's state and writes it down.
     pub(crate) saves: bool,
+    /// Its guest has a network: the process keeps the host's, and needs descriptors for it.
+    pub(crate) network: bool,
     /// Threads it will have beside the first.
     pub(crate) threads: u8,
 }
@@ -73,9 +75,12 @@ pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
     };
     layer("no_new_privs", layers::no_new_privileges());
     layer("closed descriptors", close_others(needs.descriptors));
-    layer("resource limits", layers::limit(needs.writes));
+    layer(
+        "resource limits",
+        layers::limit(needs.writes, needs.network),
+    );
     layer("a user of its own", layers::leave_root());
-    let apart = layer("namespaces", layers::leave_namespaces());
+    let apart = layer("namespaces", layers::leave_namespaces(needs.network));
     if apart {
         layer("an empty root", layers::leave_root_directory());
     }
@@ -85,7 +90,7 @@ pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
         let threads = u64::from(needs.threads) + 1 + KERNEL_THREADS;
         layer("a limit of threads", layers::limit_threads(threads));
     }
-    layer("Landlock", layers::landlock(landlock));
+    layer("Landlock", layers::landlock(landlock, needs.network));
     layer("no capabilities", layers::drop_capabilities());
     layer("no core dump", layers::forbid_dumps());
     if layer("system call filters", filter::available()) {

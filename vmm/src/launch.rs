@@ -58,6 +58,7 @@ impl Vmm {
         kernel: Opened,
         initramfs: Opened,
         disks: Vec<DiskFile>,
+        ports: Vec<network::Port>,
         goal: Goal,
     ) -> Result<Self, LaunchError> {
         let kvm = open_kvm()?;
@@ -71,6 +72,7 @@ impl Vmm {
             channel: channel_end,
             disks,
             goal,
+            ports,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

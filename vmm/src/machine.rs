@@ -43,6 +43,7 @@ mod still;
 mod uart;
 mod vcpu;
 
+pub(crate) use devices::Server;
 pub(crate) use reactor::Happening;
 pub(crate) use running::Running;
 
@@ -134,9 +135,18 @@ impl Machine<Built> {
 
     /// Plugs a device into the next place.
     pub(crate) fn plug<D: VirtioDevice>(&mut self, device: D) -> Result<(), MachineError> {
+        self.plug_for(Server::Main, device)
+    }
+
+    /// Plugs in a device that this thread serves.
+    pub(crate) fn plug_for<D: VirtioDevice>(
+        &mut self,
+        server: Server,
+        device: D,
+    ) -> Result<(), MachineError> {
         Ok(self
             .devices
-            .plug(&self.vm, &self.memory, &self.ending, device)?)
+            .plug(&self.vm, &self.memory, &self.ending, device, server)?)
     }
 
     /// Puts kernel and initramfs into memory and the first processor in front of it.

@@ -5,6 +5,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ use crate::config::{ConfigError, Cpus, Memory, VmConfig};
 use crate::terminal;
 
 mod inside;
+mod network;
+
+pub(crate) use network::ports;
 
 /// The first process of a container.
 const WORKLOAD: ProcessId = ProcessId(1);
@@ -54,18 +58,29 @@ pub(crate) enum PlanError {
     Domainname(String),
     #[error("{} is not a {what}: it has blanks in it, or nothing", .text.escape_debug())]
     Word { what: &'static str, text: String },
+    #[error("{0} needs a network, and --network none leaves none")]
+    NoNetwork(&'static str),
+    #[error("A container cannot have the address {0}: 10.0.2.3 to 10.0.2.254 are its network's")]
+    Ip(Ipv4Addr),
+    #[error("A container has at most {most} published ports, not {0}", most = ::network::MOST_PORTS / 2)]
+    Ports(usize),
     #[error("Two file systems cannot be mounted on {0}")]
     MountedTwice(String),
 }
 
 /// Merges what was typed with what the image says, as docker does.
-pub(crate) fn plan(args: &RunArgs, image: &Execution, id: &str) -> Result<Task, PlanError> {
+pub(crate) fn plan(
+    args: &RunArgs,
+    machine: &VmConfig,
+    image: &Execution,
+    id: &str,
+) -> Result<Task, PlanError> {
     let hostname = match &args.hostname {
         Some(name) => checked_hostname(name)?,
         None => id.to_owned(),
     };
     Ok(Task {
-        container: inside::container(&args.inside, hostname)?,
+        container: inside::container(&args.inside, machine.network.as_ref(), hostname)?,
         process: process(args, image)?,
     })
 }
@@ -77,6 +92,7 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
         cpus: cpus(&args.cpus)?,
         kernel_log: args.kernel_log,
         jail: args.jail,
+        network: network::settings(args)?,
     })
 }
 

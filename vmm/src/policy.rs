@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::cli::{Size, SizeError};
 use crate::config::VmConfig;
+use crate::publish::{self, Publish};
 
 const FILE: &str = "/etc/hull/policy.toml";
 /// A policy is written by hand.
@@ -52,6 +53,14 @@ pub(crate) enum PolicyError {
     },
     #[error("Rule {rule:?} of {FILE} allows {most} processors, not {asked}")]
     TooManyCpus { rule: String, most: u8, asked: u8 },
+    #[error("Rule {rule:?} of {FILE} does not allow the network {network}")]
+    Network { rule: String, network: &'static str },
+    #[error("Rule {rule:?} of {FILE} does not allow host-gateway")]
+    HostGateway { rule: String },
+    #[error("Rule {rule:?} of {FILE} does not allow to publish {port}")]
+    Publish { rule: String, port: String },
+    #[error("Rule {rule:?} of {FILE}: {text:?} is no port and no range of ports")]
+    Port { rule: String, text: String },
 }
 
 /// The file. A key that is not here is refused: it would restrict nothing.
@@ -76,6 +85,13 @@ struct Rule {
     images: Option<Vec<String>>,
     memory: Option<String>,
     cpus: Option<u8>,
+    /// Networks: `default`, `none`. Absent: both.
+    networks: Option<Vec<String>>,
+    /// Ports of the host and ranges of them that `-p` may take. Absent: any.
+    publish: Option<Vec<String>>,
+    /// Whether `host-gateway` may lead to the host's own ports. Absent: it may.
+    #[serde(rename = "host-gateway")]
+    host_gateway: Option<bool>,
 }
 
 /// The rules that hold for who is asking. Each of them must allow a run.
@@ -141,6 +157,34 @@ impl Policy {
                 let rule = rule.name.clone();
                 return Err(PolicyError::TooManyCpus { rule, most, asked });
             }
+            rule.permits_network(shape)?;
+        }
+        Ok(())
+    }
+
+    /// Whether these ports may be published.
+    pub(crate) fn permits_ports(&self, ports: &[Publish]) -> Result<(), PolicyError> {
+        for rule in &self.rules {
+            let Some(texts) = &rule.publish else {
+                continue;
+            };
+            let allowed = texts.iter().map(|text| {
+                publish::range(text).map_err(|_| PolicyError::Port {
+                    rule: rule.name.clone(),
+                    text: text.clone(),
+                })
+            });
+            let allowed: Vec<(u16, u16)> = allowed.collect::<Result<_, _>>()?;
+            let within = |port: u16| allowed.iter().any(|(a, b)| (*a..=*b).contains(&port));
+            if let Some(port) = ports.iter().find(|port| !within(port.host)) {
+                return Err(PolicyError::Publish {
+                    rule: rule.name.clone(),
+                    port: match port.host {
+                        0 => "any free port".to_owned(),
+                        some => format!("port {some}"),
+                    },
+                });
+            }
         }
         Ok(())
     }
@@ -186,6 +230,23 @@ impl Policy {
 }
 
 impl Rule {
+    fn permits_network(&self, shape: &VmConfig) -> Result<(), PolicyError> {
+        let rule = || self.name.clone();
+        let network = shape.network.as_ref().map_or("none", |_| "default");
+        let allowed = self.networks.as_ref();
+        if allowed.is_some_and(|allowed| !allowed.iter().any(|name| name == network)) {
+            return Err(PolicyError::Network {
+                rule: rule(),
+                network,
+            });
+        }
+        let host = shape.network.as_ref().is_some_and(|card| card.host);
+        if host && self.host_gateway == Some(false) {
+            return Err(PolicyError::HostGateway { rule: rule() });
+        }
+        Ok(())
+    }
+
     fn concerns(&self, caller: &Caller) -> Result<bool, PolicyError> {
         if self.users.is_empty() && self.groups.is_empty() {
             return Ok(true);

@@ -18,10 +18,11 @@ use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
+use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
 use crate::vmm::{DiskFile, Goal};
-use crate::{host, human, sys};
+use crate::{host, human, resolving, sys};
 
 /// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -247,10 +248,19 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// A machine, from a template if one is wanted and there; the template's name then.
+    /// Takes the published ports and makes a machine, from a template if one is wanted and there; the template's name then.
     fn boot(&self) -> Result<(Vmm, Option<Key>), Failure> {
         let config = &self.container.config;
-        let launch = |goal| self.parts.launch(config.machine.clone(), goal);
+        let (ports, bound) = match publish::bind_all(&config.ports) {
+            Ok(ports) => ports,
+            Err(error) => return Err(self.who_has(error)),
+        };
+        if !bound.is_empty() {
+            let mut state = self.container.state();
+            state.ports = bound;
+            self.container.set_state(&state)?;
+        }
+        let launch = |goal| self.parts.launch(&config.machine, ports, goal);
         if !config.may_be_warm() {
             return Ok((launch(Goal::Boot)?, None));
         }
@@ -265,6 +275,25 @@ impl Supervisor {
             Some(rest) => Ok((launch(Goal::Restore(rest))?, Some(key))),
             None => Ok((launch(Goal::Boot)?, None)),
         }
+    }
+
+    /// A port that could not be taken, and who has it.
+    fn who_has(&self, error: BindError) -> Failure {
+        let (taken, port) = (error.taken, error.port);
+        let failure = Failure::new(error);
+        if !taken {
+            return failure;
+        }
+        let own = &self.container.config.id;
+        let others = self.container.siblings().unwrap_or_default();
+        let holder = others.into_iter().find(|other| {
+            let bound = other.state().bound();
+            other.config.id != *own && bound.iter().any(|bound| bound.host.port() == port)
+        });
+        failure.hint(match holder {
+            Some(other) => format!("Container {} has it.", other.config.name),
+            None => format!("`ss -lntup 'sport = {port}'` tells which program has it."),
+        })
     }
 }
 
@@ -296,7 +325,12 @@ impl Parts {
     }
 
     /// A VMM process with these files, which stay open here.
-    pub(crate) fn launch(&self, machine: VmConfig, goal: Goal) -> Result<Vmm, Failure> {
+    pub(crate) fn launch(
+        &self,
+        machine: &VmConfig,
+        ports: Vec<network::Port>,
+        goal: Goal,
+    ) -> Result<Vmm, Failure> {
         let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
             Ok(library::Opened {
                 path: opened.path.clone(),
@@ -308,7 +342,13 @@ impl Parts {
             read_only: true,
         };
         let (kernel, initramfs) = (copy(&self.kernel)?, copy(&self.initramfs)?);
-        Vmm::start(machine, kernel, initramfs, vec![root], goal).map_err(host::unfit)
+        let mut machine = machine.clone();
+        if let Some(settings) = &mut machine.network
+            && settings.resolvers.is_empty()
+        {
+            settings.resolvers = resolving::of_host().servers;
+        }
+        Vmm::start(machine, kernel, initramfs, vec![root], ports, goal).map_err(host::unfit)
     }
 }
 

@@ -71,8 +71,8 @@ impl Templates {
         let _ = rustix::fs::futimens(
             &machine,
             &Timestamps {
-                last_access: time(UTIME_OMIT.into()),
-                last_modification: time(UTIME_NOW.into()),
+                last_access: time(UTIME_OMIT),
+                last_modification: time(UTIME_NOW),
             },
         );
         Some(Rest { machine, memory })

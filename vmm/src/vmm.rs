@@ -7,18 +7,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
+use network::Stack;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
 use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use virtio::{Access, Balloon, Block, Console, Entropy, MediumError, Vsock};
+use virtio::{Access, Balloon, Block, Console, Entropy, MediumError, Net, Vsock};
 
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
-use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running};
+use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running, Server};
 use crate::snapshot::FormatError;
 use crate::{jail, sys};
 
@@ -54,6 +55,9 @@ enum VmmError {
     /// The vsock device.
     #[error("Making the guest's socket device failed")]
     Vsock(#[source] io::Error),
+    /// The network.
+    #[error("Making the guest's network failed")]
+    Network(#[source] io::Error),
     /// The console.
     #[error("Making the guest's console failed")]
     Console(#[source] io::Error),
@@ -123,7 +127,7 @@ fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
 /// What is left of a machine.
 enum Left {
     /// All of it, to be stopped.
-    Running(Machine<Running>),
+    Running(Box<Machine<Running>>),
     /// Two files.
     Saved,
 }
@@ -153,7 +157,7 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
             Ok((Left::Saved, now()))
         }
         // Otherwise the launcher says nothing after its first message: its socket was closed.
-        (Happening::Ended | Happening::Control, _) => Ok((Left::Running(machine), now())),
+        (Happening::Ended | Happening::Control, _) => Ok((Left::Running(Box::new(machine)), now())),
     }
 }
 
@@ -164,9 +168,15 @@ fn boot(
 ) -> Result<(Machine<Paused>, Option<OwnedFd>), VmmError> {
     let memory = GuestMemory::new(start.config.memory).map_err(VmmError::Memory)?;
     let log = start.config.kernel_log;
+    let network = start.config.network.clone();
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel)?;
+    if let Some(settings) = network {
+        let mac = settings.mac;
+        let stack = Stack::new(settings, start.ports).map_err(VmmError::Network)?;
+        machine.plug_for(Server::Network, Net::new(stack, mac))?;
+    }
     let console = if log {
         Some(console(&mut machine)?)
     } else {
@@ -199,10 +209,12 @@ fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
     let disks = start.disks.iter().map(|disk| &disk.file);
     let rest = start.goal.rest().into_iter();
     let saves = matches!(start.goal, Goal::Save { .. });
+    let ports = start.ports.iter().map(|port| &port.socket);
     let descriptors: Vec<BorrowedFd<'_>> = fixed
         .into_iter()
         .chain(disks)
         .chain(rest.flat_map(|rest| [&rest.machine, &rest.memory]))
+        .chain(ports)
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();
@@ -211,7 +223,8 @@ fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
         // The log is standard error, which may be a file.
         writes: saves || start.config.kernel_log || start.disks.iter().any(|d| !d.read_only),
         saves,
-        threads: start.config.cpus.count(),
+        network: start.config.network.is_some(),
+        threads: start.config.cpus.count() + u8::from(start.config.network.is_some()),
     });
     match start.config.jail {
         jail::Mode::Strict if !missing.is_empty() => {

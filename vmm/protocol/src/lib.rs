@@ -40,8 +40,9 @@ pub use frame::{Decoder, FrameError, Message, encode};
 #[cfg(feature = "std")]
 pub use frame::{read, write};
 pub use message::{
-    Attach, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit, MountFlags, Opening,
-    Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, WindowSize,
+    Address, Attach, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit, MountFlags,
+    Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs,
+    WindowSize,
 };
 
 /// The host's vsock port on which it expects guest init (vsock CID 2).

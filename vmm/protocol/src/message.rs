@@ -123,6 +123,28 @@ pub struct Container {
     pub read_only: bool,
     /// How many processes and threads the container may have at once; `None` is no limit.
     pub pids: Option<u64>,
+    /// The network card's addresses; `None`: there is no card.
+    pub network: Option<Network>,
+}
+
+/// How the network card is set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Bytes of the largest packet.
+    pub mtu: u32,
+    /// Its addresses, the IPv4 one first. IPv6 is done without where the kernel's parameters forbid it.
+    pub addresses: Vec<Address>,
+}
+
+/// An address with what it takes to use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// 4 or 16 bytes.
+    pub address: Bytes,
+    /// Leading bits that all of its network share.
+    pub prefix: u8,
+    /// The router to everywhere else, of the same length.
+    pub gateway: Bytes,
 }
 
 /// A kernel parameter.

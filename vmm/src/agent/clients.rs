@@ -72,6 +72,8 @@ impl Client {
 
     /// The container has ended; whoever has one of its further processes is told the same.
     pub(crate) fn ended(mut self, ended: &Ended) {
+        // A socket that is closed with something unread in it is reset, and then nobody hears what is said here.
+        while let Ok(Some(_)) = self.socket.receive::<Request>(false) {}
         if self.role != Role::Fresh {
             self.tell(&Answer::Ended(Box::new(ended.clone())), None);
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Verb;
 use super::rm::{self, PruneArgs};
-use super::{create, exec, inspect, logs, ps, run, start, stats, stop};
+use super::{create, exec, inspect, logs, port, ps, run, start, stats, stop};
 use crate::failure::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,8 @@ enum ContainerVerb {
     /// List the containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::Args),
+    /// Show where a container's ports are published
+    Port(port::Args),
     /// Show everything that is known of containers
     Inspect(inspect::Args),
     /// Show what containers take of the host
@@ -73,6 +75,7 @@ pub(super) fn run(args: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure
             ContainerVerb::Attach(args) => Verb::Attach(args),
             ContainerVerb::Logs(args) => Verb::Logs(args),
             ContainerVerb::Ls(args) => Verb::Ps(args),
+            ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Inspect(args) => Verb::Inspect(args),
             ContainerVerb::Stats(args) => Verb::Stats(args),
             ContainerVerb::Rm(args) => Verb::Rm(args),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use image::trust::Origin;
 use image::{Image, Store, StoreError};
 
-use super::{Inside, Size};
+use super::{Inside, NetworkFlags, Size};
 use crate::agent::Task;
 use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
 use crate::failure::Failure;
@@ -106,6 +106,8 @@ pub(crate) struct Args {
     pub(crate) start: container::Way,
     #[command(flatten)]
     pub(crate) inside: Inside,
+    #[command(flatten)]
+    pub(crate) network: NetworkFlags,
     /// When to ask the registry for the image
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: When,
@@ -165,7 +167,10 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let store = store::open(root.clone())?;
     let (image, file) = image(args, &store, &policy)?;
     let id = container::new_id()?;
-    let task = plan::plan(args, &image.execution, container::short(&id))?;
+    let task = plan::plan(args, &machine, &image.execution, container::short(&id))?;
+    let exposed = image.execution.exposed_ports.keys();
+    let ports = plan::ports(&args.network, exposed)?;
+    policy.permits_ports(&ports)?;
     let kept = !(args.rm && fate.stays);
     let words = task.process.argv.iter();
     let config = Config {
@@ -175,6 +180,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         image: args.image.to_string_lossy().into_owned(),
         image_id: image.id.to_string(),
         machine,
+        ports,
         kernel: args.kernel.as_ref().map(std::path::absolute).transpose()?,
         command: words
             .map(|word| String::from_utf8_lossy(word).into_owned())

@@ -51,6 +51,7 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         descriptors: &[],
         writes: true,
         saves: false,
+        network: false,
         threads: 1,
     });
     if missing.is_empty() {

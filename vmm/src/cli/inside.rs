@@ -59,10 +59,11 @@ pub(crate) struct Inside {
     /// Put the user into a further group, by name or number
     #[arg(long, value_name = "GROUP")]
     pub(crate) group_add: Vec<String>,
-    /// Add a line to /etc/hosts
+    /// Add a line to /etc/hosts. The address host-gateway is one that leads to the host's own ports, those of its
+    /// loopback
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<Host>,
-    /// Name server in /etc/resolv.conf (a container has no network yet to ask it through)
+    /// Name server to ask instead of the host's
     #[arg(long, value_name = "IP")]
     pub(crate) dns: Vec<IpAddr>,
     /// Domain in /etc/resolv.conf to look short names up in

@@ -9,7 +9,7 @@ use super::{ask, image};
 use crate::container::{Container, ContainerError, Restart, Status};
 use crate::failure::Failure;
 use crate::listing::{self, Format};
-use crate::{human, store};
+use crate::{human, publish, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,6 +59,10 @@ fn moment(nanoseconds: u64) -> String {
     }
 }
 
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// docker's document about a container, with what hull knows.
 fn describe(container: &Container) -> Result<Value, Failure> {
     let (config, state, task) = (&container.config, container.state(), container.task()?);
@@ -73,6 +77,18 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         Restart::OnFailure(most) => ("on-failure", most.unwrap_or(0)),
         Restart::Always => ("always", 0),
     };
+    let card = config.machine.network.as_ref();
+    let mut ports = serde_json::Map::new();
+    for bound in state.bound() {
+        let key = format!("{}/{}", bound.guest, publish::name(bound.transport));
+        let list = ports.entry(key).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(json!({
+                "HostIp": bound.host.ip().to_string(),
+                "HostPort": bound.host.port().to_string(),
+            }));
+        }
+    }
     let runs = !matches!(state.status, Status::Created | Status::Exited);
     Ok(json!({
         "Id": config.id,
@@ -107,6 +123,23 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "NanoCpus": u64::from(config.machine.cpus.count()) * 1_000_000_000,
             "ShmSize": task.container.shm_size.unwrap_or(64 << 20),
             "ReadonlyRootfs": task.container.read_only,
+            "NetworkMode": if card.is_some() { "default" } else { "none" },
+        },
+        "NetworkSettings": match card {
+            None => json!({ "Networks": { "none": {} }, "Ports": {} }),
+            Some(card) => json!({
+                "IPAddress": card.address.to_string(),
+                "IPPrefixLen": network::PREFIX.0,
+                "Gateway": network::GATEWAY.0.to_string(),
+                "GlobalIPv6Address": network::GUEST.1.to_string(),
+                "GlobalIPv6PrefixLen": network::PREFIX.1,
+                "IPv6Gateway": network::GATEWAY.1.to_string(),
+                "MacAddress": mac(card.mac),
+                "Egress": card.egress.as_ref().map(|rules| {
+                    rules.iter().map(ToString::to_string).collect::<Vec<_>>()
+                }),
+                "Ports": ports,
+            }),
         },
         "Config": {
             "Hostname": text(&task.container.hostname),

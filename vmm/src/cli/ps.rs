@@ -55,12 +55,13 @@ enum Key {
     Label,
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
     ("RunningFor", "CREATED"),
     ("Status", "STATUS"),
+    ("Ports", "PORTS"),
     ("Names", "NAMES"),
 ];
 
@@ -154,6 +155,7 @@ fn row(container: &Container, state: &State, whole: bool) -> Value {
         .labels
         .iter()
         .map(|(key, value)| format!("{key}={value}"));
+    let ports: Vec<String> = state.bound().iter().map(ToString::to_string).collect();
     json!({
         "ID": if whole { &config.id } else { short(&config.id) },
         "Image": config.image,
@@ -164,9 +166,9 @@ fn row(container: &Container, state: &State, whole: bool) -> Value {
         "State": state.status.to_string(),
         "Names": config.name,
         "Labels": labels.collect::<Vec<_>>().join(","),
-        "Ports": "",
+        "Ports": ports.join(", "),
         "Mounts": "",
-        "Networks": "none",
+        "Networks": if config.machine.network.is_some() { "default" } else { "none" },
     })
 }
 

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 const NO_FILES: &str = "Containers share no files with the host yet: send them in with -i and take them from standard output.";
-const NO_NETWORK: &str = "Containers have no network yet, which is docker's `--network none`.";
+const NO_NETWORK: &str = "Containers do not see each other yet: publish a port of one with -p, and reach it from the other with --add-host NAME:host-gateway.";
 const OWN_KERNEL: &str = "Leave it out: each container has a kernel of its own, and shares no namespace with the host or another container.";
 const NO_DEVICES: &str = "Devices of the host are never passed into a container; --privileged gives it its own kernel's /dev/fuse, /dev/kmsg and /dev/net/tun.";
 const WHOLE_MACHINE: &str =
@@ -16,18 +16,11 @@ const FLAGS: [(&[&str], &str); 5] = [
     ),
     (
         &[
-            "-p",
-            "--publish",
-            "-P",
-            "--publish-all",
-            "--network",
-            "--net",
-            "--expose",
-            "--ip",
             "--ip6",
             "--link",
-            "--mac-address",
+            "--link-local-ip",
             "--network-alias",
+            "--net-alias",
         ],
         NO_NETWORK,
     ),

@@ -75,7 +75,7 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
     };
     for flag in [
         "-v",
-        "--publish=80:80",
+        "--link=db",
         "--userns=host",
         "--device",
         "--cpu-shares",

@@ -32,6 +32,7 @@ fn a_received_config_is_checked_again() {
         cpus: Cpus(99),
         kernel_log: true,
         jail: crate::jail::Mode::Auto,
+        network: None,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert!(postcard::from_bytes::<VmConfig>(&bytes).is_err());

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::VmConfig;
+use crate::publish::Publish;
 
 /// A container as it was asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Config {
     pub(crate) image_id: String,
     /// The virtual machine.
     pub(crate) machine: VmConfig,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub(crate) ports: Vec<Publish>,
     /// A kernel of the user's own.
     pub(crate) kernel: Option<PathBuf>,
     /// The command, for lists.

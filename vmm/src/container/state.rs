@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::publish::Bound;
+
 /// The code of what was ended by SIGKILL.
 pub(crate) const KILLED: u8 = 137;
 
@@ -26,6 +28,9 @@ pub(crate) struct State {
     pub(crate) error: String,
     /// How many times it was started again.
     pub(crate) restarts: u32,
+    /// Where its ports are published, when it last ran.
+    #[serde(default)]
+    pub(crate) ports: Vec<Bound>,
 }
 
 /// Where in its life a container is.
@@ -46,6 +51,14 @@ pub(crate) enum Status {
 }
 
 impl State {
+    /// Where its ports are published now.
+    pub(crate) fn bound(&self) -> Vec<Bound> {
+        match self.status {
+            Status::Running | Status::Paused => self.ports.clone(),
+            Status::Created | Status::Restarting | Status::Exited => Vec::new(),
+        }
+    }
+
     /// A state that cannot be read.
     pub(crate) fn lost(error: String) -> Self {
         Self {

@@ -33,8 +33,9 @@ const FILE_RIGHTS: [(u32, u64); 4] = [
     (3, 1 << 14), // truncate
     (5, 1 << 15), // ioctl on devices
 ];
-/// Binding and connecting TCP sockets.
-const NET_RIGHTS: (u32, u64) = (4, 0b11);
+/// Binding TCP sockets, and connecting them.
+const BIND_RIGHT: (u32, u64) = (4, 0b01);
+const CONNECT_RIGHT: (u32, u64) = (4, 0b10);
 /// Abstract Unix sockets and signals.
 const SCOPES: (u32, u64) = (6, 0b11);
 
@@ -51,10 +52,18 @@ pub(super) fn close(first: RawFd, last: RawFd) -> io::Result<()> {
     }
 }
 
-/// No core dumps, few descriptors, and no growing files unless it writes some.
-pub(super) fn limit(writes: bool) -> io::Result<()> {
+/// No core dumps, few descriptors unless it needs one for each of a guest's flows, and no growing files unless it writes some.
+pub(super) fn limit(writes: bool, network: bool) -> io::Result<()> {
     most(Resource::Core, 0)?;
-    most(Resource::Nofile, MOST_DESCRIPTORS)?;
+    if network {
+        // As far as the user's own limit goes.
+        raise(
+            Resource::Nofile,
+            MOST_DESCRIPTORS + network::MOST_DESCRIPTORS,
+        )?;
+    } else {
+        most(Resource::Nofile, MOST_DESCRIPTORS)?;
+    }
     if !writes {
         most(Resource::Fsize, 0)?;
     }
@@ -64,6 +73,16 @@ pub(super) fn limit(writes: bool) -> io::Result<()> {
 /// So many threads.
 pub(super) fn limit_threads(count: u64) -> io::Result<()> {
     most(Resource::Nproc, count)
+}
+
+fn raise(resource: Resource, value: u64) -> io::Result<()> {
+    let hard = getrlimit(resource).maximum;
+    let value = Some(hard.map_or(value, |hard| hard.min(value)));
+    let limit = Rlimit {
+        current: value,
+        maximum: value,
+    };
+    Ok(setrlimit(resource, limit)?)
 }
 
 fn most(resource: Resource, value: u64) -> io::Result<()> {
@@ -92,14 +111,14 @@ fn become_user(number: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(user, user, user)?)
 }
 
-/// New and empty ones of everything that has namespaces, but processes.
-pub(super) fn leave_namespaces() -> io::Result<()> {
+/// New and empty ones of everything that has namespaces, but processes, and but networks for who is one.
+pub(super) fn leave_namespaces(network: bool) -> io::Result<()> {
+    let net = if network { 0 } else { libc::CLONE_NEWNET };
     sys::unshare(
-        libc::CLONE_NEWUSER
+        net | libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWNET
             | libc::CLONE_NEWCGROUP,
     )
 }
@@ -116,8 +135,9 @@ pub(super) fn landlock_version() -> u32 {
     sys::landlock_version().unwrap_or(0)
 }
 
-/// Forbids all that this version of Landlock can forbid.
-pub(super) fn landlock(version: u32) -> io::Result<()> {
+/// Forbids all that this version of Landlock can forbid, but connecting to who is a network: the ports it serves are bound
+/// already.
+pub(super) fn landlock(version: u32, network: bool) -> io::Result<()> {
     if version == 0 {
         return Err(Errno::NOSYS.into());
     }
@@ -125,7 +145,8 @@ pub(super) fn landlock(version: u32) -> io::Result<()> {
     let files = FILE_RIGHTS
         .into_iter()
         .fold(0, |all, some| all | since(some));
-    sys::forbid(files, since(NET_RIGHTS), since(SCOPES))
+    let connect = if network { 0 } else { since(CONNECT_RIGHT) };
+    sys::forbid(files, since(BIND_RIGHT) | connect, since(SCOPES))
 }
 
 /// A new user namespace gives its maker all capabilities inside it.

@@ -2,8 +2,8 @@
 //! kills the process. Refuses to know how it is enforced.
 
 use libc::{
-    AF_UNIX, ENOENT, F_GETFD, MADV_DONTNEED, MADV_FREE, PROT_EXEC, SIGABRT, SIGBUS, SIGSEGV,
-    SOCK_CLOEXEC, SOCK_STREAM,
+    AF_INET, AF_INET6, AF_UNIX, ENOENT, F_GETFD, MADV_DONTNEED, MADV_FREE, PROT_EXEC, SIGABRT,
+    SIGBUS, SIGSEGV, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM,
 };
 
 /// What a thread does.
@@ -15,6 +15,8 @@ pub(crate) enum Role {
     Vcpu,
     /// The first thread of a machine that is made to be saved: serves its devices, and writes it down.
     Saver,
+    /// Is the guest's network.
+    Network,
 }
 
 /// A system call that is expected.
@@ -57,6 +59,7 @@ impl Role {
             Self::Reactor => (REACTOR, &[]),
             Self::Vcpu => (VCPU, &[]),
             Self::Saver => (REACTOR, SAVER),
+            Self::Network => (NETWORK, &[]),
         };
         BOTH.iter().chain(own).chain(more)
     }
@@ -211,6 +214,42 @@ const SAVER: &[Rule] = &[
     rule(libc::SYS_ftruncate, ANY),
     rule(libc::SYS_pwrite64, ANY),
     rule(libc::SYS_lseek, ANY),
+];
+
+/// The thread that is the guest's network.
+const NETWORK: &[Rule] = &[
+    // Waiting, with the sockets it watches; its clock, and the events that wake it.
+    rule(libc::SYS_epoll_wait, ANY),
+    rule(libc::SYS_epoll_pwait, ANY),
+    rule(libc::SYS_epoll_ctl, ANY),
+    rule(libc::SYS_timerfd_settime, ANY),
+    rule(libc::SYS_read, ANY),
+    // A socket for each of the guest's flows, and none of another kind.
+    rule(
+        libc::SYS_socket,
+        &[
+            Check::OneOf(0, &[flags(AF_INET), flags(AF_INET6)]),
+            Check::OneOf(
+                1,
+                &[
+                    flags(SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC),
+                    flags(SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC),
+                ],
+            ),
+        ],
+    ),
+    rule(libc::SYS_connect, ANY),
+    // Peers of published ports.
+    rule(libc::SYS_accept4, ANY),
+    // What a guest sends and is sent.
+    rule(libc::SYS_sendmsg, ANY),
+    rule(libc::SYS_recvmsg, ANY),
+    rule(libc::SYS_sendto, ANY),
+    rule(libc::SYS_recvfrom, ANY),
+    rule(libc::SYS_shutdown, ANY),
+    // How a connection ended; that it sends at once, resets at its end, and remembers what was looked at.
+    rule(libc::SYS_getsockopt, ANY),
+    rule(libc::SYS_setsockopt, ANY),
 ];
 
 /// Threads that run the guest.

@@ -34,7 +34,18 @@ pub(crate) enum PlugError {
 pub(crate) struct Plugged {
     /// The device.
     pub(crate) slot: Arc<dyn Slot>,
+    /// Who serves it.
+    pub(crate) server: Server,
     wires: Arc<Wires>,
+}
+
+/// The threads that serve devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// The first one.
+    Main,
+    /// The one that is the guest's network.
+    Network,
 }
 
 /// A device's way to the machine.
@@ -79,12 +90,17 @@ impl Devices {
         memory: &GuestMemory,
         ending: &Arc<Ending>,
         device: D,
+        server: Server,
     ) -> Result<(), PlugError> {
         let (window, line) = place(self.0.len()).ok_or(PlugError::TooMany)?;
         let wires = wire(vm, ending, D::NAME, D::QUEUES.len(), window, line)
             .map_err(|error| PlugError::Connect(D::NAME, error))?;
         let slot = Mmio::new(device, memory.view().clone(), wires.clone());
-        self.0.push(Plugged { slot, wires });
+        self.0.push(Plugged {
+            slot,
+            server,
+            wires,
+        });
         Ok(())
     }
 

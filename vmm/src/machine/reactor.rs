@@ -1,4 +1,4 @@
-//! The one event loop: queue kicks, devices' host descriptors, the end of the machine, and whatever the launcher says.
+//! The event loop, one for each thread that serves devices: queue kicks, devices' host descriptors, the end of the machine, and whatever the launcher says.
 //! Knows which descriptor belongs to whom, not what they do with it.
 
 use std::io;
@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::bus::Bus;
-use super::devices::Devices;
+use super::devices::{Devices, Server};
 use super::ending::Ending;
 use crate::sys;
 
@@ -45,8 +45,9 @@ pub(crate) struct Reactor {
 }
 
 impl Reactor {
-    /// Watches everything there is to watch.
+    /// Watches everything there is to watch for one of the servers.
     pub(crate) fn new(
+        server: Server,
         devices: &Devices,
         ending: &Arc<Ending>,
         control: Option<BorrowedFd<'_>>,
@@ -72,6 +73,7 @@ impl Reactor {
         for (device, plugged) in (0..)
             .map(|number: u64| DEVICE + number * 256)
             .zip(devices.iter())
+            .filter(|(_, plugged)| plugged.server == server)
         {
             for (queue, kick) in (0..).zip(plugged.kicks()) {
                 // Edge-triggered: every write is an event, and nobody has to read the counter.

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::bus::Bus;
-use super::devices::Devices;
+use super::devices::{Devices, Server};
 use super::ending::Ending;
 use super::reactor::{Happening, Reactor};
 use super::report::{Counts, End};
@@ -49,8 +49,13 @@ impl Running {
         let Paused { vcpus, bus, wake } = paused;
         let reactor = step(
             "Watching devices",
-            Reactor::new(devices, ending, control, console),
+            Reactor::new(Server::Main, devices, ending, control, console),
         )?;
+        let network = devices
+            .iter()
+            .any(|plugged| plugged.server == Server::Network);
+        let network = network.then(|| Reactor::new(Server::Network, devices, ending, None, None));
+        let network = step("Watching the network", network.transpose())?;
         ending.begin();
         let mut threads = Vec::with_capacity(vcpus.len());
         // No processor enters the guest before every thread is confined.
@@ -60,6 +65,12 @@ impl Running {
                 "Starting a processor's thread",
                 Runner::new(vcpu, &bus, ending, &confined),
             )?);
+        }
+        if let Some(network) = network {
+            step(
+                "Starting the network's thread",
+                serve_apart(network, &bus, ending, &confined),
+            )?;
         }
         step("Filtering system calls", jail::confine(jail::Role::Reactor))?;
         let _ = confined.set(());
@@ -122,6 +133,29 @@ impl Running {
         }
         false
     }
+}
+
+/// Starts the thread that serves the network. It ends with the machine, or with the process.
+fn serve_apart(
+    mut reactor: Reactor,
+    bus: &Arc<Bus>,
+    ending: &Arc<Ending>,
+    confined: &Arc<OnceLock<()>>,
+) -> io::Result<()> {
+    let (bus, ending, confined) = (bus.clone(), ending.clone(), confined.clone());
+    let body = move || {
+        let result = jail::confine(jail::Role::Network).and_then(|()| {
+            confined.wait();
+            reactor.serve(&bus)
+        });
+        if let Err(error) = result {
+            ending.declare(End::Failed {
+                cause: format!("Serving the network failed: {error}"),
+            });
+        }
+    };
+    let builder = Builder::new().name("network".to_owned());
+    builder.stack_size(STACK).spawn(body).map(drop)
 }
 
 impl Runner {

@@ -2,13 +2,19 @@
 
 use std::fmt::Write as _;
 
+use network::{GATEWAY, Settings};
 use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
 
 use super::{PlanError, is_hostname};
 use crate::cli::{Capabilities, Inside, Security};
+use crate::resolving;
 
 /// The container, as guest init is to furnish it.
-pub(super) fn container(flags: &Inside, hostname: String) -> Result<Container, PlanError> {
+pub(super) fn container(
+    flags: &Inside,
+    network: Option<&Settings>,
+    hostname: String,
+) -> Result<Container, PlanError> {
     let domain = flags.domainname.as_deref().filter(|name| !name.is_empty());
     if let Some(name) = domain
         && !is_hostname(name)
@@ -21,8 +27,8 @@ pub(super) fn container(flags: &Inside, hostname: String) -> Result<Container, P
     });
     let given = flags.sysctl.iter().map(|parameter| parameter.0.clone());
     Ok(Container {
-        hosts: Some(hosts(flags, &hostname, domain).into()),
-        resolv_conf: Some(resolv_conf(flags)?.into()),
+        hosts: Some(hosts(flags, network, &hostname, domain).into()),
+        resolv_conf: Some(resolv_conf(flags, network)?.into()),
         hostname: hostname.into(),
         sysctls: domainname.into_iter().chain(given).collect(),
         // As docker: no size is the default one.
@@ -34,6 +40,7 @@ pub(super) fn container(flags: &Inside, hostname: String) -> Result<Container, P
             .pids_limit
             .and_then(|most| u64::try_from(most).ok())
             .filter(|most| *most > 0),
+        network: network.map(super::network::card),
     })
 }
 
@@ -91,7 +98,13 @@ fn tmpfs(flags: &Inside) -> Result<Vec<Tmpfs>, PlanError> {
     }
 }
 
-fn hosts(flags: &Inside, hostname: &str, domain: Option<&str>) -> String {
+fn hosts(
+    flags: &Inside,
+    network: Option<&Settings>,
+    hostname: &str,
+    domain: Option<&str>,
+) -> String {
+    let own = network.map_or("127.0.1.1".to_owned(), |card| card.address.to_string());
     let full = domain.map_or(String::new(), |domain| format!("{hostname}.{domain} "));
     let mut text = format!(
         "127.0.0.1\tlocalhost\n\
@@ -100,7 +113,7 @@ fn hosts(flags: &Inside, hostname: &str, domain: Option<&str>) -> String {
          ff00::0\tip6-mcastprefix\n\
          ff02::1\tip6-allnodes\n\
          ff02::2\tip6-allrouters\n\
-         127.0.1.1\t{full}{hostname}\n"
+         {own}\t{full}{hostname}\n"
     );
     for host in &flags.add_host {
         let _ = writeln!(text, "{}\t{}", host.address, host.name);
@@ -108,19 +121,37 @@ fn hosts(flags: &Inside, hostname: &str, domain: Option<&str>) -> String {
     text
 }
 
-/// docker's order. A search list of one dot is none.
-fn resolv_conf(flags: &Inside) -> Result<String, PlanError> {
+/// docker's order. A search list of one dot is none. What no flag says is as on the host.
+fn resolv_conf(flags: &Inside, network: Option<&Settings>) -> Result<String, PlanError> {
     let mut text = String::new();
-    if flags.dns.is_empty() {
+    let (mut search, mut options) = (&flags.dns_search, &flags.dns_option);
+    let host = network.map(|_| resolving::of_host()).unwrap_or_default();
+    match network {
         // Without a network device there is nobody to ask.
-        text.push_str("# This container has no network.\n");
-    }
-    for server in &flags.dns {
-        let _ = writeln!(text, "nameserver {server}");
+        None if flags.dns.is_empty() => text.push_str("# This container has no network.\n"),
+        // Where names decide, the gateway hears them.
+        Some(card) if flags.dns.is_empty() || card.egress.is_some() => {
+            let _ = writeln!(text, "nameserver {}", GATEWAY.0);
+            search = if search.is_empty() {
+                &host.search
+            } else {
+                search
+            };
+            options = if options.is_empty() {
+                &host.options
+            } else {
+                options
+            };
+        }
+        _ => {
+            for server in &flags.dns {
+                let _ = writeln!(text, "nameserver {server}");
+            }
+        }
     }
     for (keyword, what, words) in [
-        ("search", "domain to search", &flags.dns_search),
-        ("options", "resolver option", &flags.dns_option),
+        ("search", "domain to search", search),
+        ("options", "resolver option", options),
     ] {
         let bad = |word: &&String| word.is_empty() || word.contains(char::is_whitespace);
         if let Some(text) = words.iter().find(bad).cloned() {

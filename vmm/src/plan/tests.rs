@@ -136,7 +136,11 @@ fn env_files_are_read_as_docker_reads_them() {
 
 #[test]
 fn shapes_out_of_bounds_are_refused() {
-    assert_eq!(shape(&typed(&["i"])).unwrap(), VmConfig::default());
+    let usual = VmConfig {
+        network: Some(::network::Settings::default()),
+        ..VmConfig::default()
+    };
+    assert_eq!(shape(&typed(&["i"])).unwrap(), usual);
     assert_eq!(
         shape(&typed(&["--cpus", "16", "i"])).unwrap().cpus.count(),
         16
@@ -170,4 +174,61 @@ fn host_names_are_checked() {
     for bad in ["", "-x", "a b", "a\n", "ü", &"x".repeat(65)] {
         assert!(checked_hostname(bad).is_err(), "{bad}");
     }
+}
+
+fn card(words: &[&str]) -> Result<Option<::network::Settings>, PlanError> {
+    network::settings(&typed(&[words, &["i"]].concat()))
+}
+
+#[test]
+fn there_is_a_network_unless_there_is_to_be_none() {
+    assert_eq!(card(&[]).unwrap().unwrap(), ::network::Settings::default());
+    assert_eq!(card(&["--network=none"]).unwrap(), None);
+    for flag in [
+        "-p=80",
+        "-P",
+        "--egress=deny",
+        "--add-host=a:host-gateway",
+        "--ip=10.0.2.9",
+    ] {
+        let refused = card(&["--network=none", flag]);
+        assert!(matches!(refused, Err(PlanError::NoNetwork(_))), "{flag}");
+    }
+    for address in ["10.0.3.1", "10.0.2.2", "10.0.2.255", "127.0.0.1"] {
+        let refused = card(&["--ip", address]);
+        assert!(matches!(refused, Err(PlanError::Ip(_))), "{address}");
+    }
+    let words = [
+        "--egress=allow=example.org",
+        "--dns=192.0.2.1",
+        "--ip=10.0.2.9",
+        "--add-host=a:host-gateway",
+    ];
+    let card = card(&words).unwrap().unwrap();
+    assert_eq!(card.egress.unwrap().len(), 1);
+    assert_eq!(card.resolvers.len(), 1);
+    assert!(card.host && card.address.to_string() == "10.0.2.9");
+}
+
+#[test]
+fn all_named_ports_are_published_when_asked_for() {
+    let exposed = [
+        "80/tcp".to_owned(),
+        "53/udp".to_owned(),
+        "nonsense".to_owned(),
+    ];
+    let ports = |words: &[&str]| {
+        let args = typed(&[words, &["i"]].concat());
+        let ports = network::ports(&args.network, exposed.iter()).unwrap();
+        ports
+            .iter()
+            .map(|port| (port.host, port.guest))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&[]), []);
+    assert_eq!(ports(&["-p=8080:80"]), [(8080, 80)]);
+    assert_eq!(
+        ports(&["-p=8080:80", "-P", "--expose=99"]),
+        [(8080, 80), (0, 99), (0, 53)]
+    );
 }

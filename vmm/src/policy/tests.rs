@@ -113,7 +113,7 @@ fn what_is_not_understood_is_refused() {
         groups: vec![0],
     };
     // What `hull run` has no flags for cannot be restricted, and nobody is left to believe it is.
-    for key in ["volumes", "ports", "networks", "devices"] {
+    for key in ["volumes", "ports", "devices"] {
         let text = format!("[[rule]]\nname = 'x'\n{key} = []\n");
         let error = Policy::parse(&text, &caller).unwrap_err();
         let reason = std::error::Error::source(&error).unwrap().to_string();
@@ -162,4 +162,50 @@ fn a_policy_that_others_could_write_is_not_trusted() {
     } else {
         assert!(matches!(trusted, Err(PolicyError::Loose(_))));
     }
+}
+
+#[test]
+fn networks_and_ports_are_restricted() {
+    let text = r#"
+[[rule]]
+name = "quiet"
+networks = ["default"]
+host-gateway = false
+publish = ["8000-8010", "53"]
+"#;
+    let caller = Caller {
+        user: 1,
+        groups: Vec::new(),
+    };
+    let policy = Policy::parse(text, &caller).unwrap();
+    let mut config = shape(64, 1);
+    assert!(matches!(
+        policy.permits_shape(&config),
+        Err(PolicyError::Network {
+            network: "none",
+            ..
+        })
+    ));
+    config.network = Some(network::Settings::default());
+    policy.permits_shape(&config).unwrap();
+    config.network.as_mut().unwrap().host = true;
+    assert!(matches!(
+        policy.permits_shape(&config),
+        Err(PolicyError::HostGateway { .. })
+    ));
+    let ports = |text: &str| policy.permits_ports(&text.parse::<publish::Published>().unwrap().0);
+    ports("8000-8010:1-11").unwrap();
+    ports("53:53/udp").unwrap();
+    for refused in ["8011:80", "80", "7999-8000:1-2"] {
+        assert!(
+            matches!(ports(refused), Err(PolicyError::Publish { .. })),
+            "{refused}"
+        );
+    }
+    let text = text.replace("\"53\"", "\"dns\"");
+    let policy = Policy::parse(&text, &caller).unwrap();
+    assert!(matches!(
+        policy.permits_ports(&[]),
+        Err(PolicyError::Port { .. })
+    ));
 }

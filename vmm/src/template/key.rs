@@ -9,7 +9,6 @@ use std::os::unix::fs::MetadataExt;
 use image::Digest;
 
 use crate::config::VmConfig;
-use crate::jail;
 use crate::snapshot;
 use crate::supervise::Parts;
 
@@ -73,12 +72,7 @@ impl Key {
             }
             let _ = writeln!(text, "cpu {leaf:x} {index} {a:x} {b:x} {c:x} {d:x}");
         }
-        // The jail is about the process, not the machine.
-        let shape = VmConfig {
-            jail: jail::Mode::default(),
-            ..config.clone()
-        };
-        let _ = writeln!(text, "{shape:?}");
+        let _ = writeln!(text, "{:?}", config.shape());
         Ok(Self { text })
     }
 

@@ -46,24 +46,26 @@ pub(crate) enum MakeError {
 pub(crate) fn make(
     templates: &Templates,
     key: &Key,
-    shape: &VmConfig,
+    config: &VmConfig,
     parts: &Parts,
 ) -> Result<(), MakeError> {
     let Some(draft) = templates.begin(key)? else {
         return Ok(());
     };
-    fill(&draft, key, shape, parts)?;
+    fill(&draft, key, config, parts)?;
     draft.finish()?;
     templates.evict(key);
     Ok(())
 }
 
-fn fill(draft: &Draft, key: &Key, shape: &VmConfig, parts: &Parts) -> Result<(), MakeError> {
+fn fill(draft: &Draft, key: &Key, config: &VmConfig, parts: &Parts) -> Result<(), MakeError> {
     let goal = Goal::Save {
         rest: draft.rest()?,
         about: key.about().to_vec(),
     };
-    let mut vmm = parts.launch(shape.clone(), goal).map_err(MakeError::Boot)?;
+    let mut vmm = parts
+        .launch(&config.shape(), Vec::new(), goal)
+        .map_err(MakeError::Boot)?;
     let made = save(&mut vmm, Instant::now() + LIMIT);
     // It may be deaf to the end of its sockets, and has nothing to lose.
     vmm.kill();

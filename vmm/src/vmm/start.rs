@@ -7,6 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use network::{Port, Transport};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -20,14 +21,17 @@ use crate::machine::report::Report;
 
 /// Most disks one virtual machine can have: each takes an interrupt line, and they run out.
 pub(crate) const MOST_DISKS: usize = 8;
+/// Sockets of published ports, and how long the message may be with them.
+const MOST_PORTS: usize = network::MOST_PORTS;
+const LONGEST_START: usize = 64 << 10;
 /// Kernel log lines and names are short; a report that is longer is not ours.
 const LONGEST_MESSAGE: usize = 16 << 10;
 /// kvm, kernel, initramfs, channel.
 const FIXED_DESCRIPTORS: usize = 4;
-/// Those and the files of a saved machine.
-const MOST_FIXED: usize = FIXED_DESCRIPTORS + 2;
-/// Room for the shape and for what a saved machine is to say of itself.
-const LONGEST_LETTER: usize = 4096;
+/// The files of a saved machine.
+const REST_DESCRIPTORS: usize = 2;
+/// All at once.
+const MOST_DESCRIPTORS: usize = FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS;
 
 /// All that a VMM process needs.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Start {
     pub(crate) channel: OwnedFd,
     /// `/dev/vda`, `/dev/vdb`, … in this order; at most [`MOST_DISKS`].
     pub(crate) disks: Vec<DiskFile>,
+    /// Published ports; at most [`MOST_PORTS`].
+    pub(crate) ports: Vec<Port>,
     /// What is to become of the machine.
     pub(crate) goal: Goal,
 }
@@ -97,6 +103,7 @@ pub(crate) struct DiskFile {
 struct Letter {
     config: VmConfig,
     read_only: Vec<bool>,
+    ports: Vec<(Transport, u16)>,
     goal: Purpose,
 }
 
@@ -126,6 +133,11 @@ pub(crate) enum StartError {
     /// More disks than there are interrupt lines.
     #[error("A virtual machine has at most {MOST_DISKS} disks, not {0}")]
     Disks(usize),
+    /// More sockets than a message carries.
+    #[error(
+        "A container has at most {MOST_PORTS} published ports, counted for IPv4 and IPv6 apart, not {0}"
+    )]
+    Ports(usize),
 }
 
 impl Start {
@@ -133,6 +145,9 @@ impl Start {
     pub(crate) fn send(&self, socket: impl AsFd) -> Result<(), StartError> {
         if self.disks.len() > MOST_DISKS {
             return Err(StartError::Disks(self.disks.len()));
+        }
+        if self.ports.len() > MOST_PORTS {
+            return Err(StartError::Ports(self.ports.len()));
         }
         let letter = Letter {
             config: self.config.clone(),
@@ -142,6 +157,11 @@ impl Start {
                 Goal::Restore(_) => Purpose::Restore,
                 Goal::Save { about, .. } => Purpose::Save(about.clone()),
             },
+            ports: self
+                .ports
+                .iter()
+                .map(|port| (port.transport, port.guest))
+                .collect(),
         };
         let text = postcard::to_allocvec(&letter)?;
         let fixed = [&self.kvm, &self.kernel, &self.initramfs, &self.channel];
@@ -154,10 +174,10 @@ impl Start {
                     .flat_map(|rest| [&rest.machine, &rest.memory]),
             )
             .chain(self.disks.iter().map(|disk| &disk.file))
+            .chain(self.ports.iter().map(|port| &port.socket))
             .map(AsFd::as_fd)
             .collect();
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FIXED + MOST_DISKS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         sendmsg(
@@ -171,9 +191,8 @@ impl Start {
 
     /// Waits for the launcher's message.
     pub(crate) fn receive(socket: impl AsFd) -> Result<Self, StartError> {
-        let mut text = [0; LONGEST_LETTER];
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FIXED + MOST_DISKS))];
+        let mut text = vec![0; LONGEST_START];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
             socket,
@@ -184,7 +203,7 @@ impl Start {
         if received.bytes == 0 {
             return Err(StartError::Closed);
         }
-        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(MOST_FIXED + MOST_DISKS);
+        let mut descriptors: Vec<OwnedFd> = Vec::with_capacity(MOST_DESCRIPTORS);
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(some) = message {
                 descriptors.extend(some);
@@ -192,11 +211,12 @@ impl Start {
         }
         let letter: Letter = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default())?;
         let count = descriptors.len();
-        let fixed = match letter.goal {
-            Purpose::Boot => FIXED_DESCRIPTORS,
-            Purpose::Restore | Purpose::Save(_) => MOST_FIXED,
+        let rest = match letter.goal {
+            Purpose::Boot => 0,
+            Purpose::Restore | Purpose::Save(_) => REST_DESCRIPTORS,
         };
-        if received.flags.contains(ReturnFlags::CTRUNC) || count != fixed + letter.read_only.len() {
+        let wanted = FIXED_DESCRIPTORS + rest + letter.read_only.len() + letter.ports.len();
+        if received.flags.contains(ReturnFlags::CTRUNC) || count != wanted {
             return Err(StartError::Descriptors(count));
         }
         let mut descriptors = descriptors.into_iter();
@@ -221,9 +241,18 @@ impl Start {
                 about,
             },
         };
-        let disks = descriptors
+        let disks = descriptors.by_ref().take(letter.read_only.len());
+        let disks = disks
             .zip(letter.read_only)
             .map(|(file, read_only)| DiskFile { file, read_only })
+            .collect();
+        let ports = descriptors
+            .zip(letter.ports)
+            .map(|(socket, (transport, guest))| Port {
+                transport,
+                guest,
+                socket,
+            })
             .collect();
         Ok(Self {
             config: letter.config,
@@ -233,6 +262,7 @@ impl Start {
             channel,
             disks,
             goal,
+            ports,
         })
     }
 }

@@ -45,6 +45,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
             read_only: true,
         }],
         goal: Goal::Boot,
+        ports: Vec::new(),
     };
     start.send(&ours).unwrap();
     drop(start);
@@ -125,6 +126,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         initramfs: file(b""),
         channel: sockets().0,
         disks: vec![],
+        ports: vec![],
         goal: Goal::Boot,
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -141,7 +141,7 @@ impl<'m> From<VolatileSlice<'m>> for Writer<'m> {
 
 impl<'m> Writer<'m> {
     /// The first `length` bytes, or as many as there are; they stay in `self` too.
-    pub(crate) fn view(&self, length: usize) -> Self {
+    pub fn view(&self, length: usize) -> Self {
         Self(self.0.view(length))
     }
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Attach, Bytes, Container, Failure, Hello, Limit, MountFlags, Privileges, Process, ProcessId,
-    Status, Stream, Sysctl, Tmpfs, WindowSize, fuzz,
+    Address, Attach, Bytes, Container, Failure, Hello, Limit, MountFlags, Network, Privileges,
+    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, WindowSize, fuzz,
 };
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -64,12 +64,20 @@ fn container() -> impl Strategy<Value = Container> {
         prop::collection::vec(sysctl, 0..3),
         prop::collection::vec(tmpfs, 0..3),
     );
+    let address = (bytes(), any::<u8>(), bytes()).prop_map(|(address, prefix, gateway)| Address {
+        address,
+        prefix,
+        gateway,
+    });
+    let network = (any::<u32>(), prop::collection::vec(address, 0..3))
+        .prop_map(|(mtu, addresses)| Network { mtu, addresses });
     let rest = any::<(Option<u64>, bool, bool, Option<u64>)>();
-    (files, lists, rest).prop_map(
+    (files, lists, rest, prop::option::of(network)).prop_map(
         |(
             (hostname, hosts, resolv_conf),
             (sysctls, tmpfs),
             (shm_size, confined, read_only, pids),
+            network,
         )| {
             Container {
                 hostname,
@@ -81,6 +89,7 @@ fn container() -> impl Strategy<Value = Container> {
                 confined,
                 read_only,
                 pids,
+                network,
             }
         },
     )

@@ -1,9 +1,9 @@
 //! Golden bytes: one per message, so that a change of the encoding is seen.
 
 use crate::{
-    Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, Message, MountFlags, Opening,
-    Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize,
-    encode, read,
+    Address, Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, Message, MountFlags,
+    Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs,
+    VERSION, WindowSize, encode, read,
 };
 
 #[track_caller]
@@ -103,11 +103,19 @@ fn run() {
             confined: true,
             read_only: false,
             pids: Some(0x80),
+            network: Some(Network {
+                mtu: 0x80,
+                addresses: vec![Address {
+                    address: [1, 2, 3, 4][..].into(),
+                    prefix: 24,
+                    gateway: [1, 2, 3, 5][..].into(),
+                }],
+            }),
         },
         process: process(),
     };
     let container =
-        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01";
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05";
     golden(&run, &framed(&[b"\x00", container, PROCESS]));
 }
 

@@ -10,6 +10,8 @@ use protocol::Sysctl;
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) address: IpAddr,
+    /// The address is the gateway's, behind which the host itself is to be.
+    pub(crate) gateway: bool,
 }
 
 /// What is no line of /etc/hosts.
@@ -19,8 +21,6 @@ pub(crate) enum HostError {
     Form,
     #[error("{0:?} is not an address")]
     Address(String),
-    #[error("host-gateway needs a network, and containers have none yet")]
-    Gateway,
 }
 
 impl FromStr for Host {
@@ -34,13 +34,18 @@ impl FromStr for Host {
             return Err(HostError::Form);
         }
         if address == "host-gateway" {
-            return Err(HostError::Gateway);
+            return Ok(Self {
+                name: name.to_owned(),
+                address: network::GATEWAY.0.into(),
+                gateway: true,
+            });
         }
         let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
         let parsed = bare.unwrap_or(address).parse();
         Ok(Self {
             name: name.to_owned(),
             address: parsed.map_err(|_| HostError::Address(address.to_owned()))?,
+            gateway: false,
         })
     }
 }

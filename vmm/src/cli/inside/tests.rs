@@ -94,7 +94,7 @@ fn ulimits() {
 #[test]
 fn hosts_and_parameters() {
     let host = |text: &str| {
-        let Host { name, address } = text.parse().unwrap();
+        let Host { name, address, .. } = text.parse().unwrap();
         format!("{name} {address}")
     };
     assert_eq!(host("db:10.0.0.2"), "db 10.0.0.2");
@@ -108,7 +108,8 @@ fn hosts_and_parameters() {
     refused::<Host>("a\n:1.2.3.4", "HOST:IP");
     refused::<Host>("db:1.2.3", "not an address");
     refused::<Host>("db:", "not an address");
-    refused::<Host>("db:host-gateway", "network");
+    let gateway: Host = "db:host-gateway".parse().unwrap();
+    assert!(gateway.gateway && gateway.address == network::GATEWAY.0);
     let Parameter(parameter) = "kernel.domainname=a=b".parse().unwrap();
     assert_eq!(parameter.name, "kernel.domainname".into());
     assert_eq!(parameter.value, "a=b".into());

@@ -20,6 +20,7 @@ fn a_machine_is_saved_inside_the_jail() {
             descriptors: &[kvm.as_fd(), memory.as_fd()],
             writes: true,
             saves: true,
+            network: false,
             threads: 1,
         });
         let config = VmConfig {

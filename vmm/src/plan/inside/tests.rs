@@ -18,7 +18,7 @@ fn flags(words: &[&str]) -> Inside {
 }
 
 fn made(words: &[&str]) -> Result<Container, PlanError> {
-    container(&flags(words), "box".to_owned())
+    container(&flags(words), None, "box".to_owned())
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn without_flags_it_is_dockers_default() {
     let flags = flags(&[]);
     assert_eq!(privileges(&flags), Privileges::DOCKER);
     assert_eq!((limits(&flags), groups(&flags)), (Vec::new(), Vec::new()));
-    let container = container(&flags, "box".to_owned()).unwrap();
+    let container = container(&flags, None, "box".to_owned()).unwrap();
     assert!(container.confined && !container.read_only);
     assert_eq!((container.pids, container.shm_size), (None, None));
     assert!(container.sysctls.is_empty() && container.tmpfs.is_empty());
@@ -158,4 +158,32 @@ fn the_resolver_is_told_what_was_typed() {
         let refused = resolv_conf(&[word]);
         assert!(matches!(refused, Err(PlanError::Word { .. })), "{word}");
     }
+}
+
+#[test]
+fn a_network_brings_its_card_its_name_and_its_name_server() {
+    let mut card = Settings::default();
+    let with = |card: &Settings, words: &[&str]| {
+        container(&flags(words), Some(card), "box".to_owned()).unwrap()
+    };
+    let made = with(&card, &["--dns-search=.", "--dns-option=x"]);
+    assert_eq!(text(&made.resolv_conf), "nameserver 10.0.2.2\noptions x\n");
+    assert!(text(&made.hosts).contains("10.0.2.15\tbox\n"));
+    let network = made.network.unwrap();
+    let addresses: Vec<&[u8]> = network.addresses.iter().map(|a| &a.address[..]).collect();
+    assert_eq!(
+        addresses.iter().map(|a| a.len()).collect::<Vec<_>>(),
+        [4, 16]
+    );
+    assert_eq!(addresses[0], [10, 0, 2, 15]);
+    let words = ["--dns=192.0.2.1", "--dns-search=.", "--dns-option=x"];
+    let own = "nameserver 192.0.2.1\noptions x\n";
+    assert_eq!(text(&with(&card, &words).resolv_conf), own);
+    // Where names decide, the gateway must hear them.
+    card.egress = Some(Vec::new());
+    let heard = "nameserver 10.0.2.2\noptions x\n";
+    assert_eq!(text(&with(&card, &words).resolv_conf), heard);
+    let line = "10.0.2.2\thost.hull.internal\n";
+    let made = with(&card, &["--add-host=host.hull.internal:host-gateway"]);
+    assert!(text(&made.hosts).ends_with(line));
 }

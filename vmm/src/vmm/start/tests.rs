@@ -39,6 +39,7 @@ fn start(disks: usize) -> Start {
         initramfs: file(),
         channel: file(),
         disks,
+        ports: Vec::new(),
         goal: Goal::Boot,
     }
 }
@@ -76,7 +77,14 @@ fn the_files_of_a_saved_machine_arrive_in_their_places() {
 #[test]
 fn descriptors_arrive_in_their_places() {
     let (ours, theirs) = sockets();
-    let sent = start(2);
+    let mut sent = start(2);
+    for (transport, guest) in [(Transport::Udp, 53), (Transport::Tcp, 80)] {
+        sent.ports.push(Port {
+            transport,
+            guest,
+            socket: file(),
+        });
+    }
     sent.send(&ours).unwrap();
     let received = Start::receive(&theirs).unwrap();
     assert_eq!(received.config, sent.config);
@@ -96,6 +104,13 @@ fn descriptors_arrive_in_their_places() {
             (inode(&sent.disks[1].file), false)
         ]
     );
+    let ports = |start: &Start| -> Vec<_> {
+        let ports = start.ports.iter();
+        ports
+            .map(|port| (port.transport, port.guest, inode(&port.socket)))
+            .collect()
+    };
+    assert_eq!(ports(&received), ports(&sent));
     assert_ne!(received.kvm.as_raw_fd(), sent.kvm.as_raw_fd());
 }
 
@@ -111,6 +126,22 @@ fn the_most_disks_fit_and_one_more_does_not() {
 }
 
 #[test]
+fn the_most_ports_fit_beside_them_and_one_more_does_not() {
+    let (ours, theirs) = sockets();
+    let mut most = start(MOST_DISKS);
+    let port = || Port {
+        transport: Transport::Tcp,
+        guest: 65535,
+        socket: file(),
+    };
+    most.ports.extend((0..MOST_PORTS).map(|_| port()));
+    most.send(&ours).unwrap();
+    assert_eq!(Start::receive(&theirs).unwrap().ports.len(), MOST_PORTS);
+    most.ports.push(port());
+    assert!(matches!(most.send(&ours), Err(StartError::Ports(_))));
+}
+
+#[test]
 fn a_closed_socket_is_told_from_garbage() {
     let (ours, theirs) = sockets();
     rustix::net::send(&ours, &[0xff; 40], SendFlags::empty()).unwrap();
@@ -122,6 +153,7 @@ fn a_closed_socket_is_told_from_garbage() {
         config: VmConfig::default(),
         read_only: vec![],
         goal: Purpose::Boot,
+        ports: vec![],
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();

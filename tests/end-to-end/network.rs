@@ -1,0 +1,221 @@
+//! A container gets out to where the host gets, nothing gets in but what is published, and the host itself is out of reach.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::fixture::python;
+use tests::{hull, vm};
+
+/// A network for documentation: this module gives the host addresses of it, which no other machine has.
+const HOST: [&str; 2] = ["192.0.2.1", "2001:db8:68::1"];
+/// What a script says `get` is: one line from a server, or `refused`.
+const GET: &str = r#"
+get() { nc -w 20 "$1" "$2" </dev/null 2>/dev/null | grep . || echo refused; }
+"#;
+
+/// Gives the host its addresses; they stay, and are the same each time.
+fn addresses() -> [IpAddr; 2] {
+    for (address, bits) in HOST.iter().zip(["32", "128"]) {
+        let address = format!("{address}/{bits}");
+        // The second time it is there already.
+        let _ = Command::new("busybox")
+            .args(["ip", "addr", "add", &address, "dev", "lo"])
+            .output()
+            .expect("busybox runs");
+    }
+    HOST.map(|address| address.parse().expect("it is an address"))
+}
+
+/// A server on the host that says `words` to whoever connects, and to whom it does.
+fn server(address: IpAddr, words: &'static str) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("the address is the host's");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("it is accepted");
+            let _ = stream.write_all(words.as_bytes());
+        }
+    });
+    port
+}
+
+/// What a server says; tried until there is one.
+fn ask(address: SocketAddr) -> String {
+    let start = Instant::now();
+    loop {
+        let mut heard = String::new();
+        let answer = TcpStream::connect_timeout(&address, Duration::from_secs(10))
+            .and_then(|mut stream| stream.read_to_string(&mut heard));
+        if answer.is_ok() && !heard.is_empty() {
+            return heard;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{address} says nothing"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_container_gets_out_but_not_to_what_is_the_hosts_alone() {
+    let [v4, v6] = addresses();
+    let (four, six) = (server(v4, "four\n"), server(v6, "six\n"));
+    let own = server(Ipv4Addr::LOCALHOST.into(), "own\n");
+    let script = format!(
+        "{GET} get {v4} {four}; get {v6} {six}; get 10.0.2.2 {own}; get 169.254.169.254 80; get fd00:ec2::254 80
+         ping -c 1 -W 20 10.0.2.2 | grep -c 'seq=0'; ping -c 1 -W 20 fd68:756c:6c::2 | grep -c 'seq=0'"
+    );
+    vm().run(&script)
+        .prints("four\nsix\nrefused\nrefused\nrefused\n1\n1\n");
+    let script = format!("{GET} get host.hull.internal {own}");
+    vm().option("--add-host=host.hull.internal:host-gateway")
+        .run(&script)
+        .prints("own\n");
+}
+
+#[test]
+fn without_a_network_there_is_loopback_alone() {
+    vm().option("--network=none")
+        .run("ls /sys/class/net; ip route")
+        .prints("lo\n");
+    for (network, reason) in [
+        ("host", "host-gateway"),
+        ("container:x", "another"),
+        ("own", "yet"),
+    ] {
+        let network = format!("--network={network}");
+        vm().option(network)
+            .run("true")
+            .exits(125)
+            .complains(reason);
+    }
+}
+
+/// A port of the host's that nobody has.
+fn free() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
+    socket.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn published_ports_lead_in_and_a_port_that_is_taken_says_who_has_it() {
+    let [v4, _] = addresses();
+    let tcp = free();
+    let script = "while true; do echo hello | nc -l -p 80 >/tmp/heard; done";
+    let name = format!("published-{tcp}");
+    let publish = format!("-p={tcp}:80");
+    vm().options(["-d", "--name", &name, &publish])
+        .command(["sh", "-c", script])
+        .finish()
+        .exits(0);
+    for address in [v4, Ipv4Addr::LOCALHOST.into()] {
+        assert_eq!(ask((address, tcp).into()), "hello\n");
+    }
+    let ports = hull(["port", &name, "80"]).finish();
+    ports.prints(&format!("0.0.0.0:{tcp}\n[::]:{tcp}\n"));
+    let shown = hull(["ps", "--format", "{{.Names}} {{.Ports}}"]).finish();
+    assert!(
+        shown.out().contains(&format!("0.0.0.0:{tcp}->80/tcp")),
+        "{}",
+        shown.out()
+    );
+    vm().option(&publish)
+        .run("true")
+        .exits(125)
+        .complains("in use")
+        .complains(&name);
+    hull(["rm", "--force", &name]).finish().exits(0);
+}
+
+#[test]
+fn datagrams_go_in_and_out() {
+    let [v4, _] = addresses();
+    let server = UdpSocket::bind((v4, 0)).expect("the address is the host's");
+    let port = server.local_addr().expect("it is bound").port();
+    let published = free();
+    thread::spawn(move || {
+        let mut heard = vec![0; 1 << 16];
+        let (length, peer) = server.recv_from(&mut heard).expect("something comes");
+        server
+            .send_to(&heard[..length], peer)
+            .expect("it goes back");
+        // What comes in is from an address of this host's that the guest can answer.
+        let client = UdpSocket::bind((v4, 0)).expect("the address is the host's");
+        let limit = Some(Duration::from_secs(60));
+        client
+            .set_read_timeout(limit)
+            .expect("a socket has a limit");
+        client.send_to(b"in", (v4, published)).expect("it is sent");
+        let (length, _) = client.recv_from(&mut heard).expect("an answer comes");
+        server.send_to(&heard[..length], peer).expect("it goes on");
+    });
+    let script = format!(
+        "import socket
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+inside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+inside.bind(('', 53))
+out.sendto(b'x' * 40000, ('{v4}', {port}))
+print(len(out.recv(65536)), flush=True)
+heard, peer = inside.recvfrom(100)
+print(heard, peer[0])
+inside.sendto(b'and out', peer)
+print(out.recv(100))"
+    );
+    vm().image(&python())
+        .option(format!("-p={published}:53/udp"))
+        .command(["python3", "-c", &script])
+        .limit(Duration::from_secs(300))
+        .finish()
+        .prints(&format!("40000\nb'in' {v4}\nb'and out'\n"));
+}
+
+/// A name server that says that every name is at `address`.
+fn names(at: IpAddr, address: Ipv4Addr) {
+    let socket = UdpSocket::bind((at, 53)).expect("port 53 is free");
+    thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, peer)) = socket.recv_from(&mut query) {
+            let mut answer = query[..length].to_vec();
+            let v4 = answer.ends_with(&[0, 1, 0, 1]);
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].copy_from_slice(&[0, u8::from(v4), 0, 0, 0, 0]);
+            if v4 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(address.octets());
+            }
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+}
+
+#[test]
+fn egress_rules_let_through_what_they_name_and_nothing_else() {
+    let [v4, _] = addresses();
+    let (allowed, other) = (server(v4, "allowed\n"), server(v4, "other\n"));
+    let IpAddr::V4(address) = v4 else {
+        unreachable!("it is the first");
+    };
+    let resolver: IpAddr = [127, 0, 0, 53].into();
+    names(resolver, address);
+    let dns = format!("--dns={resolver}");
+    let script = format!(
+        "{GET}
+         look() {{ nslookup -type=a \"$1\" 2>&1 | grep -c 'Address.*{v4}'; }}
+         get {v4} {allowed}; look evil.test; get {v4} {allowed}
+         look www.example.org; get {v4} {allowed}; get {v4} {other}
+         ping -c 1 -W 1 {v4} >/dev/null || echo no ping"
+    );
+    let by_name = format!("--egress=allow=*.example.org:{allowed}");
+    vm().options([&dns, &by_name])
+        .run(&script)
+        .prints("refused\n0\nrefused\n1\nallowed\nrefused\nno ping\n");
+    let by_network = format!("--egress=allow=192.0.2.0/24:{other}");
+    let script = format!("{GET} get {v4} {allowed}; get {v4} {other}");
+    vm().options(["--egress=deny", &by_network])
+        .run(&script)
+        .prints("refused\nother\n");
+}

@@ -1,0 +1,108 @@
+//! A network for one guest, made of ordinary sockets: no privilege, no bridge, no helper. Frames come in on one side, and the
+//! host's kernel speaks to the world on the other. Knows no virtual machine, no path and no command line.
+//!
+//! The guest is hostile. What it sends is looked at once; flows, buffers and queued answers are bounded, whatever it claims.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    expect(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a failing test may panic"
+    )
+)]
+
+mod datagram;
+mod dns;
+mod egress;
+mod flows;
+mod link;
+mod stack;
+mod sys;
+mod tcp;
+mod wire;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+pub use egress::{Rule, RuleError};
+pub use stack::Stack;
+
+/// The guest's networks: a /24, and a /64 whose first letters are hull's.
+pub const PREFIX: (u8, u8) = (24, 64);
+/// The other end of the guest's link: its router and name server.
+pub const GATEWAY: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(10, 0, 2, 2),
+    Ipv6Addr::new(0xfd68, 0x756c, 0x6c, 0, 0, 0, 0, 2),
+);
+/// The guest, unless another address is chosen.
+pub const GUEST: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(10, 0, 2, 15),
+    Ipv6Addr::new(0xfd68, 0x756c, 0x6c, 0, 0, 0, 0, 0x15),
+);
+/// The guest's hardware address, unless another one is chosen. All guests may have the same: none sees another's link.
+pub const MAC: [u8; 6] = [0x02, 0x68, 0x75, 0x6c, 0x6c, 0x15];
+/// Bytes of the largest packet. There is no wire that would want smaller ones.
+pub const MTU: u16 = 65_520;
+/// Descriptors that a stack takes at most.
+pub const MOST_DESCRIPTORS: u64 = 20_000;
+/// Most ports that can be published.
+pub const MOST_PORTS: usize = 200;
+
+/// What is to be settled before a stack is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The guest's hardware address.
+    pub mac: [u8; 6],
+    /// The guest's address, one of [`GATEWAY`]'s network.
+    pub address: Ipv4Addr,
+    /// The gateway's address is the host's own.
+    pub host: bool,
+    /// Where the guest may go; `None` is everywhere.
+    pub egress: Option<Vec<Rule>>,
+    /// The name servers behind the gateway, in the order in which they are asked.
+    pub resolvers: Vec<IpAddr>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mac: MAC,
+            address: GUEST.0,
+            host: false,
+            egress: None,
+            resolvers: Vec::new(),
+        }
+    }
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// A socket of the host's whose peers are led to the guest: it is bound, and listens if it is TCP's.
+#[derive(Debug)]
+pub struct Port {
+    /// Of which transport.
+    pub transport: Transport,
+    /// The guest's port.
+    pub guest: u16,
+    /// The socket; it does not block.
+    pub socket: OwnedFd,
+}

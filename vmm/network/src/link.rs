@@ -1,0 +1,148 @@
+//! What the gateway says for itself: where it is on the link (ARP, NDP), that it is there (echo), and that something cannot be
+//! reached. Each answer is a whole frame. Refuses to know flows.
+
+use std::net::IpAddr;
+
+use virtio::Reader;
+
+use crate::GATEWAY;
+use crate::wire::{self, ARP, Ends, ICMP, ICMPV6, Mac};
+
+/// The gateway's hardware address.
+pub(crate) const GATEWAY_MAC: Mac = [0x02, 0x68, 0x75, 0x6c, 0x6c, 0x02];
+
+/// Most bytes of an echo that the gateway gives back.
+const LONGEST_ECHO: usize = 2048;
+
+/// Message types of ICMP and ICMPv6.
+const ECHO: (u8, u8) = (8, 128);
+const ECHO_REPLY: (u8, u8) = (0, 129);
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+
+/// Whether this is the gateway's address.
+pub(crate) fn is_gateway(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address == GATEWAY.0,
+        IpAddr::V6(address) => address == GATEWAY.1,
+    }
+}
+
+/// The answer to an ARP packet: the gateway's, if it is asked for.
+pub(crate) fn arp(frame: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let head: [u8; 8] = frame.read_array().ok()?;
+    let (sender, sender_address): (Mac, [u8; 4]) =
+        (frame.read_array().ok()?, frame.read_array().ok()?);
+    let (_, target): (Mac, [u8; 4]) = (frame.read_array().ok()?, frame.read_array().ok()?);
+    // Ethernet, IPv4, lengths 6 and 4, a request.
+    if head != [0, 1, 8, 0, 6, 4, 0, 1] || target != GATEWAY.0.octets() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(42);
+    out.extend(sender);
+    out.extend(GATEWAY_MAC);
+    out.extend(ARP.to_be_bytes());
+    out.extend([0, 1, 8, 0, 6, 4, 0, 2]);
+    out.extend(GATEWAY_MAC);
+    out.extend(GATEWAY.0.octets());
+    out.extend(sender);
+    out.extend(sender_address);
+    Some(out)
+}
+
+/// The answer to a neighbour solicitation, from whoever it is: the gateway's, if it is asked for.
+pub(crate) fn neighbour(mac: Mac, source: IpAddr, frame: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let [kind, code, _, _, _, _, _, _] = frame.read_array().ok()?;
+    let target: [u8; 16] = frame.read_array().ok()?;
+    let asked = (kind, code) == (SOLICITATION, 0) && target == GATEWAY.1.octets();
+    if !asked || source.is_unspecified() {
+        return None;
+    }
+    // Router, solicited, override; then the target's link-layer address.
+    let mut message = vec![ADVERTISEMENT, 0, 0, 0, 0xe0, 0, 0, 0];
+    message.extend(target);
+    message.extend([2, 1]);
+    message.extend(GATEWAY_MAC);
+    let ends = Ends {
+        guest_mac: mac,
+        gateway_mac: GATEWAY_MAC,
+        source: GATEWAY.1.into(),
+        destination: source,
+    };
+    // Neighbours believe nothing that has passed a router: 255 hops are left.
+    let mut out = message_frame(&ends, message);
+    if let Some(hops) = out.get_mut(wire::ETHERNET_LENGTH.saturating_add(7)) {
+        *hops = 255;
+    }
+    Some(out)
+}
+
+/// An echo request: its identifier and all of it.
+pub(crate) fn echo(v6: bool, frame: &mut Reader<'_>) -> Option<(u16, Vec<u8>)> {
+    let message = crate::datagram::read(frame)?;
+    let wanted = if v6 { ECHO.1 } else { ECHO.0 };
+    match message.get(..8)? {
+        [kind, 0, _, _, high, low, _, _] if *kind == wanted => {
+            Some((u16::from_be_bytes([*high, *low]), message))
+        }
+        _ => None,
+    }
+}
+
+/// The gateway's own answer to an echo request.
+pub(crate) fn echo_reply(ends: &Ends, mut message: Vec<u8>) -> Option<Vec<u8>> {
+    if message.len() > LONGEST_ECHO {
+        return None;
+    }
+    let first = message.first_mut()?;
+    *first = if ends.source.is_ipv6() {
+        ECHO_REPLY.1
+    } else {
+        ECHO_REPLY.0
+    };
+    Some(message_frame(ends, message))
+}
+
+/// A frame with a message of ICMP, whose checksum is made here.
+pub(crate) fn message_frame(ends: &Ends, mut message: Vec<u8>) -> Vec<u8> {
+    let (protocol, summed) = match ends.source {
+        IpAddr::V4(_) => (ICMP, 0),
+        IpAddr::V6(_) => (ICMPV6, ends.pseudo_header(ICMPV6, message.len())),
+    };
+    wire::finish(&mut message, 0, 2, summed);
+    let mut out = Vec::with_capacity(message.len().saturating_add(64));
+    ends.write(&mut out, protocol, message.len());
+    out.extend(message);
+    out
+}
+
+/// Why something cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// Nobody is there.
+    Host,
+    /// Nobody listens there.
+    Port,
+}
+
+/// Tells the guest that a packet of `protocol`, of `ends` as an answer to it would have them, could not be delivered; `head` is
+/// what begins its payload.
+pub(crate) fn unreachable(ends: &Ends, protocol: u8, head: &[u8], why: Unreachable) -> Vec<u8> {
+    let (kind, code) = match (ends.source, why) {
+        (IpAddr::V4(_), Unreachable::Host) => (3, 1),
+        (IpAddr::V4(_), Unreachable::Port) => (3, 3),
+        (IpAddr::V6(_), Unreachable::Host) => (1, 3),
+        (IpAddr::V6(_), Unreachable::Port) => (1, 4),
+    };
+    let original = Ends {
+        source: ends.destination,
+        destination: ends.source,
+        ..*ends
+    };
+    let mut packet = Vec::with_capacity(96);
+    original.write(&mut packet, protocol, head.len());
+    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+    message.extend(packet.get(wire::ETHERNET_LENGTH..).unwrap_or_default());
+    message.extend(head);
+    message_frame(ends, message)
+}

@@ -1,0 +1,145 @@
+//! The flags about a container's network. What is meant by them together is `plan::network`'s business.
+
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use network::{Rule, RuleError, Transport};
+
+use crate::publish::{self, PublishError, Published};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Network {
+    /// What the container is connected to: default (out to wherever the host gets, nothing in but
+    /// what -p publishes) or none
+    #[arg(long, value_name = "NETWORK", alias = "net", default_value = "default")]
+    pub(crate) network: Connection,
+    /// Lead a port of the host's, or a range of ports, to one of the container's; without a host's
+    /// port, any that is free
+    #[arg(short, long, value_name = "[[IP:][PORT]:]PORT[/PROTOCOL]")]
+    pub(crate) publish: Vec<Published>,
+    /// Publish all ports that the image or --expose names, on free ports of the host
+    #[arg(short = 'P', long)]
+    pub(crate) publish_all: bool,
+    /// Name a port for --publish-all
+    #[arg(long, value_name = "PORT[/PROTOCOL]")]
+    pub(crate) expose: Vec<Exposed>,
+    /// The container's address, 10.0.2.3 to 10.0.2.254 [default: 10.0.2.15]
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// Hardware address of the container's network card
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac_address: Option<Mac>,
+    /// Where the container may go, instead of everywhere: deny is nowhere, allow=PLACE[:PORT] also there. A
+    /// place is a host name, *.DOMAIN, an address or NETWORK/BITS. Names that are not allowed are not
+    /// resolved, and those that are lead only where DNS said
+    #[arg(long, value_name = "deny|allow=PLACE")]
+    pub(crate) egress: Vec<Egress>,
+}
+
+/// What a container is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    Default,
+    None,
+}
+
+/// Networks that hull does not have.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error(
+        "a container has a kernel of its own, which cannot share the host's network: publish ports, and reach the host with --add-host host.hull.internal:host-gateway"
+    )]
+    Host,
+    #[error("a container has a kernel of its own, which cannot share another container's network")]
+    Container,
+    #[error("there are no networks of one's own yet: default or none")]
+    Own,
+}
+
+impl FromStr for Connection {
+    type Err = ConnectionError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectionError> {
+        match text {
+            "default" | "bridge" => Ok(Self::Default),
+            "none" => Ok(Self::None),
+            "host" => Err(ConnectionError::Host),
+            text if text.starts_with("container:") => Err(ConnectionError::Container),
+            _ => Err(ConnectionError::Own),
+        }
+    }
+}
+
+/// A port that the image could have named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exposed(pub(crate) u16, pub(crate) Transport);
+
+impl FromStr for Exposed {
+    type Err = PublishError;
+
+    fn from_str(text: &str) -> Result<Self, PublishError> {
+        publish::port(text).map(|(port, transport)| Self(port, transport))
+    }
+}
+
+/// A hardware address of one card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+/// What is none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no hardware address of one card: six pairs of hexadecimal digits with colons between them, the first one even, not all 0"
+)]
+pub(crate) struct MacError;
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let byte = |word: &str| {
+            let pair = word.len() == 2 && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u8::from_str_radix(word, 16).ok().filter(|_| pair)
+        };
+        let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+        let bytes: [u8; 6] = bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(MacError)?;
+        match bytes[0] & 1 == 0 && bytes != [0; 6] {
+            true => Ok(Self(bytes)),
+            false => Err(MacError),
+        }
+    }
+}
+
+/// A value of `--egress`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Egress {
+    Deny,
+    Allow(Rule),
+}
+
+/// What is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EgressError {
+    #[error("write deny or allow=PLACE")]
+    Form,
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
+
+impl FromStr for Egress {
+    type Err = EgressError;
+
+    fn from_str(text: &str) -> Result<Self, EgressError> {
+        match text.split_once('=') {
+            None if text == "deny" => Ok(Self::Deny),
+            Some(("allow", place)) => Ok(Self::Allow(place.parse()?)),
+            _ => Err(EgressError::Form),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
