@@ -30,6 +30,8 @@ const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const TASK: &str = "task";
 const LOCK: &str = "lock";
+const NETWORK_LOG: &str = "network.log";
+const NETWORK_COUNTS: &str = "network.counts";
 /// No file of ours is longer.
 const LONGEST_FILE: u64 = 16 << 20;
 
@@ -111,6 +113,33 @@ impl Container {
     /// The file of its log; rotated away, the older part has `.1` after its name.
     pub(crate) fn log_path(&self) -> PathBuf {
         self.path.join(log::NAME)
+    }
+
+    /// The files into which its network writes, empty.
+    pub(crate) fn journal(&self) -> Result<network::Files, ContainerError> {
+        let open = |name: &str, more| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | more;
+            let file = self.file(name, flags);
+            file.map_err(|error| self.failed("Opening", name, error.into()))
+        };
+        Ok(network::Files {
+            log: open(NETWORK_LOG, OFlags::APPEND)?.into(),
+            counts: open(NETWORK_COUNTS, OFlags::empty())?.into(),
+        })
+    }
+
+    /// Where its network did not let it go, when it last ran: a line each, seconds since 1970 and the place.
+    pub(crate) fn network_log(&self) -> Result<String, ContainerError> {
+        let bytes = self.read(NETWORK_LOG)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// How much has passed through its network since it was last started.
+    pub(crate) fn network_counts(&self) -> network::Counts {
+        let bytes = self.read(NETWORK_COUNTS).ok().flatten();
+        bytes
+            .and_then(|bytes| network::Counts::read(&bytes))
+            .unwrap_or_default()
     }
 
     /// What its first process is and what it is furnished with.
@@ -203,6 +232,8 @@ impl Container {
             TASK,
             log::NAME,
             rotated.as_str(),
+            NETWORK_LOG,
+            NETWORK_COUNTS,
             LOCK,
         ];
         for name in files {

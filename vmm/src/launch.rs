@@ -59,6 +59,7 @@ impl Vmm {
         initramfs: Opened,
         disks: Vec<DiskFile>,
         ports: Vec<network::Port>,
+        journal: Option<network::Files>,
         goal: Goal,
     ) -> Result<Self, LaunchError> {
         let kvm = open_kvm()?;
@@ -73,6 +74,7 @@ impl Vmm {
             disks,
             goal,
             ports,
+            journal,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use image::Store;
+use network::{Files, Port};
 use protocol::Status as ProcessStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -260,7 +261,9 @@ impl Supervisor {
             state.ports = bound;
             self.container.set_state(&state)?;
         }
-        let launch = |goal| self.parts.launch(&config.machine, ports, goal);
+        let journal = config.machine.network.as_ref();
+        let journal = journal.map(|_| self.container.journal()).transpose()?;
+        let launch = |goal| self.parts.launch(&config.machine, ports, journal, goal);
         if !config.may_be_warm() {
             return Ok((launch(Goal::Boot)?, None));
         }
@@ -328,7 +331,8 @@ impl Parts {
     pub(crate) fn launch(
         &self,
         machine: &VmConfig,
-        ports: Vec<network::Port>,
+        ports: Vec<Port>,
+        journal: Option<Files>,
         goal: Goal,
     ) -> Result<Vmm, Failure> {
         let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
@@ -348,7 +352,8 @@ impl Parts {
         {
             settings.resolvers = resolving::of_host().servers;
         }
-        Vmm::start(machine, kernel, initramfs, vec![root], ports, goal).map_err(host::unfit)
+        Vmm::start(machine, kernel, initramfs, vec![root], ports, journal, goal)
+            .map_err(host::unfit)
     }
 }
 

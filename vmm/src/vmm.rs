@@ -174,7 +174,7 @@ fn boot(
     plug(&mut machine, start.disks, start.channel)?;
     if let Some(settings) = network {
         let mac = settings.mac;
-        let stack = Stack::new(settings, start.ports).map_err(VmmError::Network)?;
+        let stack = Stack::new(settings, start.ports, start.journal).map_err(VmmError::Network)?;
         machine.plug_for(Server::Network, Net::new(stack, mac))?;
     }
     let console = if log {
@@ -210,11 +210,14 @@ fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
     let rest = start.goal.rest().into_iter();
     let saves = matches!(start.goal, Goal::Save { .. });
     let ports = start.ports.iter().map(|port| &port.socket);
+    let journal = start.journal.iter();
+    let journal = journal.flat_map(|files| [&files.log, &files.counts]);
     let descriptors: Vec<BorrowedFd<'_>> = fixed
         .into_iter()
         .chain(disks)
         .chain(rest.flat_map(|rest| [&rest.machine, &rest.memory]))
         .chain(ports)
+        .chain(journal)
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();

@@ -24,6 +24,7 @@ mod datagram;
 mod dns;
 mod egress;
 mod flows;
+mod journal;
 mod link;
 mod stack;
 mod sys;
@@ -36,6 +37,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 pub use egress::{Rule, RuleError};
+pub use journal::{Counts, Files};
 pub use stack::Stack;
 
 /// The guest's networks: a /24, and a /64 whose first letters are hull's.
@@ -56,6 +58,8 @@ pub const MAC: [u8; 6] = [0x02, 0x68, 0x75, 0x6c, 0x6c, 0x15];
 pub const MTU: u16 = 65_520;
 /// Descriptors that a stack takes at most.
 pub const MOST_DESCRIPTORS: u64 = 20_000;
+/// Bytes of the longest file that a stack writes.
+pub const LONGEST_FILE: u64 = 1 << 20;
 /// Most ports that can be published.
 pub const MOST_PORTS: usize = 200;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::ask;
 use crate::container::log::{self, Entry};
 use crate::container::{Container, LogDriver};
-use crate::failure::Failure;
+use crate::failure::{Failure, escaped};
 use crate::human;
 
 /// How often a log that is followed is looked at.
@@ -34,6 +34,10 @@ pub(super) struct Args {
     /// Print the time before each line
     #[arg(short, long)]
     timestamps: bool,
+    /// Where the network did not let the container go, instead of what it printed: connections, datagrams
+    /// and names, since it was last started
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "timestamps"])]
+    network: bool,
     /// Container: a name, an id, or the beginning of one
     container: String,
 }
@@ -96,8 +100,25 @@ impl std::str::FromStr for Tail {
     }
 }
 
+/// Prints the last lines of the network's log.
+fn network(container: &Container, tail: Tail) -> Result<ExitCode, Failure> {
+    let log = container.network_log()?;
+    let lines: Vec<&str> = log.lines().collect();
+    let mut out = io::stdout().lock();
+    for line in lines.iter().skip(lines.len().saturating_sub(tail.0)) {
+        let (seconds, place) = line.split_once(' ').unwrap_or(("", line));
+        let seconds: u64 = seconds.parse().unwrap_or(0);
+        let time = human::rfc3339(seconds.saturating_mul(1_000_000_000));
+        writeln!(out, "{time} denied {}", escaped(place))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let container = ask::find(&ask::containers(root)?, &args.container)?;
+    if args.network {
+        return network(&container, args.tail);
+    }
     if container.config.log == LogDriver::None {
         let text = format!("Container {} keeps no log", container.config.name);
         return Err(Failure::new(text).code(1).hint(

@@ -36,12 +36,13 @@ pub(super) struct Args {
     containers: Vec<String>,
 }
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     ("ID", "CONTAINER ID"),
     ("Name", "NAME"),
     ("CPUPerc", "CPU %"),
     ("MemUsage", "MEM USAGE / LIMIT"),
     ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
 ];
 
 /// What a VMM's process has taken so far.
@@ -97,12 +98,16 @@ fn row(container: &Container, before: Taken, now: Taken, passed: Duration) -> Va
     let cpu = 100.0 * used.as_secs_f64() / passed.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
     let memory = 100.0 * now.memory as f64 / limit as f64;
+    let network = container.network_counts();
     json!({
         "ID": short(&container.config.id),
         "Name": container.config.name,
         "CPUPerc": format!("{cpu:.2}%"),
         "MemUsage": format!("{} / {}", human::size(now.memory), human::size(limit)),
         "MemPerc": format!("{memory:.2}%"),
+        "NetIO": format!("{} / {}", human::size(network.received), human::size(network.sent)),
+        "NetFlows": network.flows,
+        "NetDenied": network.denied,
     })
 }
 

@@ -59,13 +59,15 @@ pub(super) fn limit(writes: bool, network: bool) -> io::Result<()> {
         // As far as the user's own limit goes.
         raise(
             Resource::Nofile,
-            MOST_DESCRIPTORS + network::MOST_DESCRIPTORS,
+            MOST_DESCRIPTORS + ::network::MOST_DESCRIPTORS,
         )?;
     } else {
         most(Resource::Nofile, MOST_DESCRIPTORS)?;
     }
     if !writes {
-        most(Resource::Fsize, 0)?;
+        // Its journal is all that a network writes.
+        let longest = if network { ::network::LONGEST_FILE } else { 0 };
+        most(Resource::Fsize, longest)?;
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ fn fill(draft: &Draft, key: &Key, config: &VmConfig, parts: &Parts) -> Result<()
         about: key.about().to_vec(),
     };
     let mut vmm = parts
-        .launch(&config.shape(), Vec::new(), goal)
+        .launch(&config.shape(), Vec::new(), None, goal)
         .map_err(MakeError::Boot)?;
     let made = save(&mut vmm, Instant::now() + LIMIT);
     // It may be deaf to the end of its sockets, and has nothing to lose.

@@ -7,7 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use network::{Port, Transport};
+use network::{Files, Port, Transport};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -30,8 +30,11 @@ const LONGEST_MESSAGE: usize = 16 << 10;
 const FIXED_DESCRIPTORS: usize = 4;
 /// The files of a saved machine.
 const REST_DESCRIPTORS: usize = 2;
+/// Files of a network's journal.
+const JOURNAL: usize = 2;
 /// All at once.
-const MOST_DESCRIPTORS: usize = FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS;
+const MOST_DESCRIPTORS: usize =
+    FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS + JOURNAL;
 
 /// All that a VMM process needs.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct Start {
     pub(crate) disks: Vec<DiskFile>,
     /// Published ports; at most [`MOST_PORTS`].
     pub(crate) ports: Vec<Port>,
+    /// Where the network writes down what passes.
+    pub(crate) journal: Option<Files>,
     /// What is to become of the machine.
     pub(crate) goal: Goal,
 }
@@ -104,7 +109,20 @@ struct Letter {
     config: VmConfig,
     read_only: Vec<bool>,
     ports: Vec<(Transport, u16)>,
+    journal: bool,
     goal: Purpose,
+}
+
+impl Letter {
+    /// How many descriptors come with it, beside the fixed ones.
+    fn count(&self) -> usize {
+        let journal = if self.journal { JOURNAL } else { 0 };
+        let rest = match self.goal {
+            Purpose::Boot => 0,
+            Purpose::Restore | Purpose::Save(_) => REST_DESCRIPTORS,
+        };
+        rest + self.read_only.len() + self.ports.len() + journal
+    }
 }
 
 /// [`Goal`] without its descriptors.
@@ -162,7 +180,9 @@ impl Start {
                 .iter()
                 .map(|port| (port.transport, port.guest))
                 .collect(),
+            journal: self.journal.is_some(),
         };
+        let journal = self.journal.iter();
         let text = postcard::to_allocvec(&letter)?;
         let fixed = [&self.kvm, &self.kernel, &self.initramfs, &self.channel];
         let descriptors: Vec<BorrowedFd<'_>> = fixed
@@ -175,6 +195,7 @@ impl Start {
             )
             .chain(self.disks.iter().map(|disk| &disk.file))
             .chain(self.ports.iter().map(|port| &port.socket))
+            .chain(journal.flat_map(|files| [&files.log, &files.counts]))
             .map(AsFd::as_fd)
             .collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -211,12 +232,9 @@ impl Start {
         }
         let letter: Letter = postcard::from_bytes(text.get(..received.bytes).unwrap_or_default())?;
         let count = descriptors.len();
-        let rest = match letter.goal {
-            Purpose::Boot => 0,
-            Purpose::Restore | Purpose::Save(_) => REST_DESCRIPTORS,
-        };
-        let wanted = FIXED_DESCRIPTORS + rest + letter.read_only.len() + letter.ports.len();
-        if received.flags.contains(ReturnFlags::CTRUNC) || count != wanted {
+        if received.flags.contains(ReturnFlags::CTRUNC)
+            || count != FIXED_DESCRIPTORS + letter.count()
+        {
             return Err(StartError::Descriptors(count));
         }
         let mut descriptors = descriptors.into_iter();
@@ -246,7 +264,8 @@ impl Start {
             .zip(letter.read_only)
             .map(|(file, read_only)| DiskFile { file, read_only })
             .collect();
-        let ports = descriptors
+        let ports = descriptors.by_ref().take(letter.ports.len());
+        let ports = ports
             .zip(letter.ports)
             .map(|(socket, (transport, guest))| Port {
                 transport,
@@ -254,6 +273,10 @@ impl Start {
                 socket,
             })
             .collect();
+        let journal = match (descriptors.next(), descriptors.next()) {
+            (Some(log), Some(counts)) => Some(Files { log, counts }),
+            _ => None,
+        };
         Ok(Self {
             config: letter.config,
             kvm,
@@ -263,6 +286,7 @@ impl Start {
             disks,
             goal,
             ports,
+            journal,
         })
     }
 }

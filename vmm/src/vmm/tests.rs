@@ -46,6 +46,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         }],
         goal: Goal::Boot,
         ports: Vec::new(),
+        journal: None,
     };
     start.send(&ours).unwrap();
     drop(start);
@@ -127,6 +128,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         channel: sockets().0,
         disks: vec![],
         ports: vec![],
+        journal: None,
         goal: Goal::Boot,
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -12,9 +12,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use vm_memory::VolatileSlice;
 
 use super::*;
+use crate::Transport;
 use crate::egress::Rule;
 use crate::link::GATEWAY_MAC;
-use crate::wire::ETHERNET_LENGTH;
+use crate::wire::{ETHERNET_LENGTH, flag};
 
 const ALL: Offload = Offload {
     checksum: true,
@@ -50,7 +51,7 @@ impl Guest {
 
     pub(super) fn with_ports(settings: Settings, ports: Vec<Port>) -> Self {
         Self {
-            stack: Stack::new(settings, ports).unwrap(),
+            stack: Stack::new(settings, ports, None).unwrap(),
             offload: ALL,
         }
     }

@@ -40,6 +40,7 @@ fn start(disks: usize) -> Start {
         channel: file(),
         disks,
         ports: Vec::new(),
+        journal: None,
         goal: Goal::Boot,
     }
 }
@@ -85,6 +86,9 @@ fn descriptors_arrive_in_their_places() {
             socket: file(),
         });
     }
+    let (log, counts) = (file(), file());
+    let inodes = [inode(&log), inode(&counts)];
+    sent.journal = Some(Files { log, counts });
     sent.send(&ours).unwrap();
     let received = Start::receive(&theirs).unwrap();
     assert_eq!(received.config, sent.config);
@@ -111,6 +115,8 @@ fn descriptors_arrive_in_their_places() {
             .collect()
     };
     assert_eq!(ports(&received), ports(&sent));
+    let journal = received.journal.as_ref().unwrap();
+    assert_eq!([inode(&journal.log), inode(&journal.counts)], inodes);
     assert_ne!(received.kvm.as_raw_fd(), sent.kvm.as_raw_fd());
 }
 
@@ -134,6 +140,10 @@ fn the_most_ports_fit_beside_them_and_one_more_does_not() {
         guest: 65535,
         socket: file(),
     };
+    most.journal = Some(Files {
+        log: file(),
+        counts: file(),
+    });
     most.ports.extend((0..MOST_PORTS).map(|_| port()));
     most.send(&ours).unwrap();
     assert_eq!(Start::receive(&theirs).unwrap().ports.len(), MOST_PORTS);
@@ -154,6 +164,7 @@ fn a_closed_socket_is_told_from_garbage() {
         read_only: vec![],
         goal: Purpose::Boot,
         ports: vec![],
+        journal: false,
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();
