@@ -13,7 +13,7 @@ mod tests;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use self::targets::{Disk, Pages, Random, Sockets, Target, Terminal};
+use self::targets::{Card, Disk, Pages, Random, Sockets, Target, Terminal};
 use crate::guest::{Guest, REGIONS, WRITE};
 
 /// Most steps of one run.
@@ -24,7 +24,11 @@ const BUFFER: u64 = 0x90000;
 /// Runs one sequence of steps.
 pub fn devices(bytes: &[u8]) {
     let mut input = Input(bytes);
-    match input.byte() % 6 {
+    let device = input.byte();
+    if device == 6 {
+        return run(Card::new(), input);
+    }
+    match device % 6 {
         0 => run(Random, input),
         1 => run(Disk::read_only(), input),
         2 => run(Disk::writable(), input),

@@ -1,11 +1,14 @@
 //! What fuzzing needs of each device: a host side, and requests that make sense. Refuses to know how bytes become steps.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -15,7 +18,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Input;
 use crate::guest::{Guest, WRITE};
-use crate::{Access, Balloon, Block, Console, Entropy, VirtioDevice, Vsock};
+use crate::{
+    Access, Balloon, Block, Console, Entropy, Link, Net, Offload, Reader, Received, VirtioDevice,
+    Vsock, Writer,
+};
 
 /// A device with its host side.
 pub(super) trait Target {
@@ -150,6 +156,88 @@ impl Target for Terminal {
                     guest.offer(1, &[&text], &[]);
                     guest.slot.kick(1);
                 }
+            }
+        }
+    }
+}
+
+/// A network card and what is at the other end of its cable.
+pub(super) struct Card(Arc<Mutex<VecDeque<Vec<u8>>>>);
+
+pub(super) struct Cable {
+    waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    event: OwnedFd,
+}
+
+impl Card {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl Link for Cable {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    fn ready(&mut self) {}
+
+    fn transmit(&mut self, mut frame: Reader<'_>) {
+        frame.read(&mut [0; 1 << 16]);
+    }
+
+    fn next(&mut self, _: Offload) -> Option<(usize, usize)> {
+        let waiting = self.waiting.lock().unwrap();
+        let length = waiting.front()?.len();
+        Some((length.min(60), length))
+    }
+
+    fn receive(&mut self, room: &mut Writer<'_>, _: Offload) -> Option<Received> {
+        let frame = self.waiting.lock().unwrap().pop_front()?;
+        let length = room.write(&frame);
+        (length != 0).then_some(Received {
+            length,
+            checksum: (length > 40).then_some((34, 16)),
+            segments: (length > 1500).then_some((1460, 54, false)),
+        })
+    }
+
+    fn reset(&mut self) {
+        self.waiting.lock().unwrap().clear();
+    }
+}
+
+impl Target for Card {
+    type Device = Net<Cable>;
+
+    fn device(&mut self) -> Net<Cable> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let waiting = Arc::clone(&self.0);
+        Net::new(Cable { waiting, event }, [2; 6])
+    }
+
+    fn act(&mut self, guest: &mut Guest, input: &mut Input<'_>) {
+        match input.byte() % 4 {
+            0 => {
+                let frame = vec![b'x'; input.half().into()];
+                self.0.lock().unwrap().push_back(frame);
+                guest.slot.host_ready();
+            }
+            1 => {
+                let frame = [&[0; 12], input.bytes()].concat();
+                if guest.may_offer(1, 1) {
+                    guest.offer(1, &[&frame], &[]);
+                    guest.slot.kick(1);
+                }
+            }
+            _ => {
+                let length = input.half();
+                for _ in 0..input.byte() % 32 {
+                    if guest.may_offer(0, 1) {
+                        guest.offer(0, &[], &[length.into()]);
+                    }
+                }
+                guest.slot.kick(0);
             }
         }
     }
