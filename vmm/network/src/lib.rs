@@ -39,6 +39,8 @@ use serde::{Deserialize, Serialize};
 pub use egress::{Rule, RuleError};
 pub use journal::{Counts, Files};
 pub use stack::Stack;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use stack::fuzz;
 
 /// The guest's networks: a /24, and a /64 whose first letters are hull's.
 pub const PREFIX: (u8, u8) = (24, 64);

@@ -2,6 +2,8 @@
 
 mod connections;
 mod datagrams;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -163,3 +163,34 @@ fn any_bytes_are_survived() {
         }
     }
 }
+
+fn corpus() -> Vec<Vec<u8>> {
+    let place =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/frames");
+    let mut files: Vec<_> = std::fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_corpus_and_what_is_near_it_do_no_harm() {
+    let mut dice = Dice(0x006e_6574);
+    for bytes in corpus() {
+        crate::fuzz::frames(&bytes);
+        for _ in 0..200 {
+            let mut bytes = bytes.clone();
+            for _ in 0..=dice.roll() % 4 {
+                let place = usize::try_from(dice.roll()).unwrap() % bytes.len();
+                bytes[place] = u8::try_from(dice.roll() & 0xff).unwrap();
+            }
+            crate::fuzz::frames(&bytes);
+        }
+    }
+}
