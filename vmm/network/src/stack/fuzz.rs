@@ -1,8 +1,6 @@
 //! A hostile guest made of bytes, at the end of a cable whose other end may go nowhere: one connection is there already. For the
 //! fuzz target `frames`, whose corpus the tests replay. Refuses to know what is right: nothing may panic or grow.
 #![expect(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     reason = "guest and host made for tests may panic"
 )]
