@@ -42,12 +42,21 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
 
     // An archive that changed within the last seconds is looked into again at each run.
     std::thread::sleep(Duration::from_secs(4));
-    let milliseconds = measure::milliseconds(|| run(&[], &["/bin/busybox", "true"]))?;
+    let cold = ["--start", "cold"];
+    let milliseconds = measure::milliseconds(|| run(&cold, &["/bin/busybox", "true"]))?;
     table.add(
-        "hull run --rm IMAGE /bin/busybox true, start to end",
+        "hull run --rm --start cold IMAGE /bin/busybox true, start to end",
         milliseconds,
         "ms",
         &Target::AtMost(35.0),
+    );
+    let warm = ["--start", "warm"];
+    let milliseconds = measure::milliseconds(|| run(&warm, &["/bin/busybox", "true"]))?;
+    table.add(
+        "  the same from a template, --start warm",
+        milliseconds,
+        "ms",
+        &Target::AtMost(8.0),
     );
     let rows = [
         (
@@ -103,7 +112,7 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
     ];
     let mut least = [f64::INFINITY; 8];
     for _ in 0..RUNS {
-        let mut command = run(&["--timings"], &["/bin/busybox", "true"]);
+        let mut command = run(&["--timings", "--start", "cold"], &["/bin/busybox", "true"]);
         settle();
         let output = command.stdin(Stdio::null()).output()?;
         measure::check(&command, &output)?;
@@ -116,7 +125,7 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
         table.add(what, least * scale, unit, &target);
     }
 
-    let private = private_memory(run(&[], &["/bin/busybox", "sleep", "60"]))?;
+    let private = private_memory(run(&cold, &["/bin/busybox", "sleep", "60"]))?;
     table.add(
         "private memory of the VMM process without the guest's",
         private,
