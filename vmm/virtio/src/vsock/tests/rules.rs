@@ -289,10 +289,9 @@ fn connections_at_rest_outlive_a_save() {
     let state = guest.slot.save().unwrap();
     guest.move_to(launcher.device());
     guest.slot.restore(&state).unwrap();
-    let (first, second) = (launcher.accept(), launcher.accept());
-    let ((80, mut first), (80, mut second)) = (first.unwrap(), second.unwrap()) else {
-        panic!("not the port")
-    };
+    let (first_port, mut first) = launcher.accept().unwrap();
+    let (second_port, mut second) = launcher.accept().unwrap();
+    assert_eq!((first_port, second_port), (80, 80));
     assert!(launcher.accept().is_none());
     // Both go on where they were, with what was counted.
     send(&mut guest, &data(1, 80, b"after"));
