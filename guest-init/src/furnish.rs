@@ -93,11 +93,12 @@ const LINKS: [(&CStr, &CStr); 5] = [
 /// Directories with a file system of their own if the image leaves them empty, and the mode of one it does not have.
 pub(crate) const SCRATCH: [(&CStr, u32); 2] = [(c"/tmp", 0o1777), (c"/run", 0o755)];
 
-/// All that does not depend on the container: file systems, nodes, links, loopback.
+/// All that does not depend on the container: file systems, nodes, links, loopback. With a root that is `kept`, so is what
+/// is written to the directories that are otherwise in memory.
 ///
 /// # Errors
 /// The kernel or the image refuses something; the message says what.
-pub fn furnish() -> Result<(), SetupError> {
+pub fn furnish(kept: bool) -> Result<(), SetupError> {
     // Modes below are meant as they stand.
     let _ = rustix::process::umask(Mode::empty());
     for entry in &MOUNTS {
@@ -118,7 +119,9 @@ pub fn furnish() -> Result<(), SetupError> {
         rustix::fs::symlink(target, path).map_err(refused_file("create", path.to_bytes()))?;
     }
     for (path, mode) in SCRATCH {
-        scratch(path, mode)?;
+        if !kept {
+            scratch(path, mode)?;
+        }
     }
     sys::loopback_up().map_err(refused("bring the loopback interface up"))
 }

@@ -41,6 +41,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::RebootCommand;
 
 use host::{Host, Lost};
+use root::Layers;
 use supervise::{Dial, Supervisor, failed};
 
 /// pid 1's life. It ends with the machine's.
@@ -71,9 +72,9 @@ fn live(tsc_at_start: u64) -> Lost {
         Ok(host) => host,
         Err(lost) => return lost,
     };
-    let ready = root::assemble().and_then(|()| {
+    let ready = root::assemble().and_then(|layers| {
         let _ = host.flush();
-        furnish::furnish()
+        furnish::furnish(layers.kept).map(|()| layers)
     });
     run(host, dial, ready).unwrap_or_else(|lost| lost)
 }
@@ -92,7 +93,11 @@ pub fn greet(socket: OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
     )
 }
 
-fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Result<Lost, Lost> {
+fn run(
+    mut host: Host,
+    dial: Dial,
+    ready: Result<Layers, failure::SetupError>,
+) -> Result<Lost, Lost> {
     let (mut ready, mut rested) = (ready, false);
     let (container, process) = loop {
         match host.wait()? {
@@ -102,23 +107,26 @@ fn run(mut host: Host, dial: Dial, ready: Result<(), failure::SetupError>) -> Re
                 rested = true;
                 host.send(&FromGuest::Resting)?;
             }
-            FromHost::Renew(renewal) => ready = ready.and_then(|()| renewal::renew(&renewal)),
+            FromHost::Renew(renewal) => {
+                ready = ready.and_then(|layers| renewal::renew(&renewal).map(|()| layers))
+            }
             // There is nothing yet that any other message could be about.
             _ => return Err(Lost::Failed(Errno::PROTO.into())),
         }
     };
-    let furnished = ready.and_then(|()| {
+    let furnished = ready.and_then(|layers| {
         let group = group::Group::make(container.pids)?;
-        container::furnish(&container).map(|()| group)
+        container::furnish(&container).map(|()| (group, layers))
     });
-    let group = match furnished {
-        Ok(group) => group,
+    let (group, layers) = match furnished {
+        Ok(furnished) => furnished,
         Err(error) => {
             host.send(&failed(process.id, &error.into()))?;
             return Ok(linger(host));
         }
     };
-    match Supervisor::new(host, dial, &container.hostname, Some(group), process.id) {
+    let hostname = &container.hostname;
+    match Supervisor::new(host, dial, hostname, Some(group), Some(layers), process.id) {
         Ok(mut supervisor) => {
             supervisor.run(&process)?;
             Ok(supervisor.serve())

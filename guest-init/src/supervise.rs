@@ -19,6 +19,7 @@ use crate::group::Group;
 use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
 use crate::pump::Pump;
+use crate::root::Layers;
 use crate::streams::Streams;
 use crate::sys::{self, Pid};
 use crate::terminal::{self, Terminal};
@@ -33,6 +34,7 @@ pub struct Supervisor {
     dial: Dial,
     hostname: Vec<u8>,
     group: Option<Group>,
+    layers: Option<Layers>,
     epoll: OwnedFd,
     children: OwnedFd,
     processes: Vec<Running>,
@@ -61,7 +63,7 @@ const FIRST_STREAM: u64 = 2;
 const EVENTS: usize = 32;
 
 impl Supervisor {
-    /// Ready to run processes, all of them in `group`. Signals must be blocked.
+    /// Ready to run processes, all of them in `group`, in a root of these layers. Signals must be blocked.
     ///
     /// # Errors
     /// Out of descriptors or memory.
@@ -70,6 +72,7 @@ impl Supervisor {
         dial: Dial,
         hostname: &[u8],
         group: Option<Group>,
+        layers: Option<Layers>,
         first: ProcessId,
     ) -> Result<Self, (Host, SetupError)> {
         let prepare = || {
@@ -91,6 +94,7 @@ impl Supervisor {
                 dial,
                 hostname: hostname.to_vec(),
                 group,
+                layers,
                 epoll,
                 children,
                 processes: Vec::new(),
@@ -309,6 +313,9 @@ impl Supervisor {
                     // After this round's events: one of them may still name a slot.
                     self.streams.release(&running.streams);
                     let process = running.id;
+                    if process == self.first {
+                        self.keep();
+                    }
                     self.host.send(&FromGuest::Exited {
                         process,
                         status,
@@ -319,6 +326,17 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// What was written is on the disk, if there is one, before the host hears of the end and ends the machine.
+    fn keep(&self) {
+        if let Some(Layers {
+            upper, kept: true, ..
+        }) = &self.layers
+        {
+            // A disk that fails now has told whoever asked it.
+            let _ = rustix::fs::syncfs(upper);
+        }
     }
 
     /// Gives up a terminal whose host has gone, as a telephone line would: who is behind it is told by a signal.

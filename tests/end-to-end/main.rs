@@ -23,6 +23,7 @@ mod resources;
 mod servers;
 mod signals;
 mod sizes;
+mod storage;
 mod streams;
 mod terminal;
 mod timings;

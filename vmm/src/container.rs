@@ -19,6 +19,7 @@ mod home;
 pub(crate) mod log;
 mod names;
 mod state;
+pub(crate) mod storage;
 
 pub(crate) use config::{Config, LogDriver, Restart, Way};
 pub(crate) use home::{Containers, new_id, short};
@@ -142,6 +143,35 @@ impl Container {
             .unwrap_or_default()
     }
 
+    /// Makes the disk that keeps what it writes, if it is to have one.
+    fn make_disk(&self) -> Result<(), ContainerError> {
+        if self.config.storage == 0 {
+            return Ok(());
+        }
+        let failed = |error| self.failed("Making", storage::NAME, error);
+        let mut uuid = [0; 16];
+        home::random(&mut uuid)?;
+        // Of version 4, which are random.
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let file = self.file(storage::NAME, flags);
+        let file = file.map_err(|error| failed(error.into()))?;
+        let now = u32::try_from(crate::human::now()).unwrap_or(u32::MAX);
+        storage::format(&file, self.config.storage, uuid, now).map_err(failed)
+    }
+
+    /// The disk that keeps what it writes, if it has one.
+    pub(crate) fn disk(&self) -> Result<Option<File>, ContainerError> {
+        match self.config.storage {
+            0 => Ok(None),
+            _ => match self.file(storage::NAME, OFlags::RDWR) {
+                Ok(file) => Ok(Some(file)),
+                Err(error) => Err(self.failed("Opening", storage::NAME, error.into())),
+            },
+        }
+    }
+
     /// What its first process is and what it is furnished with.
     pub(crate) fn task(&self) -> Result<Task, ContainerError> {
         let bytes = self.read(TASK)?.unwrap_or_default();
@@ -234,6 +264,7 @@ impl Container {
             rotated.as_str(),
             NETWORK_LOG,
             NETWORK_COUNTS,
+            storage::NAME,
             LOCK,
         ];
         for name in files {

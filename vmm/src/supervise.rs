@@ -262,8 +262,12 @@ impl Supervisor {
             self.container.set_state(&state)?;
         }
         let journal = config.machine.network.as_ref();
-        let journal = journal.map(|_| self.container.journal()).transpose()?;
-        let launch = |goal| self.parts.launch(&config.machine, ports, journal, goal);
+        let own = Own {
+            ports,
+            journal: journal.map(|_| self.container.journal()).transpose()?,
+            disk: self.container.disk()?,
+        };
+        let launch = |goal| self.parts.launch(&config.machine, own, goal);
         if !config.may_be_warm() {
             return Ok((launch(Goal::Boot)?, None));
         }
@@ -319,6 +323,17 @@ fn leave_template(container: &Container, parts: Parts) {
     let _ = template::make(&templates, &key, &config.machine, &parts);
 }
 
+/// What the machine of one container has beside; a template's has none of it.
+#[derive(Default)]
+pub(crate) struct Own {
+    /// Published ports.
+    ports: Vec<Port>,
+    /// Where its network writes.
+    journal: Option<Files>,
+    /// What keeps what it writes.
+    disk: Option<std::fs::File>,
+}
+
 impl Parts {
     /// The same files, none of which counts as used for that.
     fn without_lock(self) -> std::io::Result<Self> {
@@ -328,13 +343,7 @@ impl Parts {
     }
 
     /// A VMM process with these files, which stay open here.
-    pub(crate) fn launch(
-        &self,
-        machine: &VmConfig,
-        ports: Vec<Port>,
-        journal: Option<Files>,
-        goal: Goal,
-    ) -> Result<Vmm, Failure> {
+    pub(crate) fn launch(&self, machine: &VmConfig, own: Own, goal: Goal) -> Result<Vmm, Failure> {
         let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
             Ok(library::Opened {
                 path: opened.path.clone(),
@@ -345,6 +354,10 @@ impl Parts {
             file: OwnedFd::from(self.root.try_clone()?),
             read_only: true,
         };
+        let kept = own.disk.map(|file| DiskFile {
+            file: OwnedFd::from(file),
+            read_only: false,
+        });
         let (kernel, initramfs) = (copy(&self.kernel)?, copy(&self.initramfs)?);
         let mut machine = machine.clone();
         if let Some(settings) = &mut machine.network
@@ -352,8 +365,9 @@ impl Parts {
         {
             settings.resolvers = resolving::of_host().servers;
         }
-        Vmm::start(machine, kernel, initramfs, vec![root], ports, journal, goal)
-            .map_err(host::unfit)
+        let disks = [root].into_iter().chain(kept).collect();
+        let Own { ports, journal, .. } = own;
+        Vmm::start(machine, kernel, initramfs, disks, ports, journal, goal).map_err(host::unfit)
     }
 }
 

@@ -76,7 +76,7 @@ extern "C" fn main() -> i32 {
     let image = variable("HULL_TEST_IMAGE");
     if let Some(image) = &image {
         enter_root(&format!("{directory}/root"), image).expect("the root should be possible");
-        furnish::furnish().expect("the root should be furnished");
+        furnish::furnish(false).expect("the root should be furnished");
     }
     let FromHost::Run { container, process } =
         host.wait().expect("the host should ask for something")
@@ -89,7 +89,8 @@ extern "C" fn main() -> i32 {
         println!("{error}");
         return 0;
     }
-    let mut supervisor = Supervisor::new(host, dial as Dial, &container.hostname, None, process.id)
+    let hostname = &container.hostname;
+    let mut supervisor = Supervisor::new(host, dial as Dial, hostname, None, None, process.id)
         .expect("an epoll should be there");
     supervisor.run(&process).expect("the host should be there");
     println!("{}", supervisor.serve());

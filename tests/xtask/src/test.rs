@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     packages.extend(build::IMAGES);
     packages.extend([
         ("fsck.erofs", "erofs-utils"),
+        ("fsck.ext4", "e2fsprogs"),
         // What the registry client is tested with and against.
         ("docker-registry", "docker-registry"),
         ("podman", "podman"),

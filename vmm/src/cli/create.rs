@@ -12,6 +12,7 @@ use image::{Image, Store, StoreError};
 
 use super::{Inside, NetworkFlags, Size};
 use crate::agent::Task;
+use crate::container::storage as disk;
 use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
 use crate::failure::Failure;
 use crate::library::Library;
@@ -86,6 +87,11 @@ pub(crate) struct Args {
     /// Memory of the virtual machine, taken from the host as it is used
     #[arg(short, long, value_name = "SIZE", default_value = "256m")]
     pub(crate) memory: Size,
+    /// Disk that keeps what the container writes while it is stopped: its most,
+    /// taken from the host as it is used; 0 writes to memory, and nothing is kept
+    /// [default: 10g; 0 with --rm or --start warm]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) storage: Option<Size>,
     /// Virtual processors, 1 to 16
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) cpus: String,
@@ -157,6 +163,11 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--start warm and --kernel-log do not go together: the kernel of a template has booted long ago",
         ));
     }
+    if args.start == container::Way::Warm && storage(args)? > 0 {
+        return Err(Failure::new(
+            "--start warm and --storage do not go together: a template has no disk but the image's",
+        ));
+    }
     let machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
     policy.permits_shape(&machine)?;
@@ -201,6 +212,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         },
         stop_timeout: args.stop_timeout,
         restart: args.restart,
+        storage: storage(args)?,
         timings: fate.timings,
         start: args.start,
     };
@@ -221,6 +233,22 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         task,
         parts,
     })
+}
+
+/// The disk of a container that may be started again, unless it was said otherwise.
+const STORAGE: u64 = 10 << 30;
+
+/// Bytes of its disk; 0 is none.
+fn storage(args: &Args) -> Result<u64, Failure> {
+    match args.storage {
+        // A template has no disk but the image's.
+        None if args.rm || args.start == container::Way::Warm => Ok(0),
+        None => Ok(STORAGE),
+        Some(Size(0)) => Ok(0),
+        Some(Size(bytes)) if (disk::LEAST..=disk::MOST).contains(&bytes) => Ok(bytes),
+        Some(_) => Err(Failure::new("A disk has 16m to 8t of storage")
+            .hint("`--storage 0` keeps what the container writes in its memory, until it ends.")),
+    }
 }
 
 /// How often an image that others remove is looked for.

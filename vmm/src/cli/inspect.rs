@@ -122,6 +122,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "Memory": config.machine.memory.bytes(),
             "NanoCpus": u64::from(config.machine.cpus.count()) * 1_000_000_000,
             "ShmSize": task.container.shm_size.unwrap_or(64 << 20),
+            "StorageOpt": { "size": config.storage.to_string() },
             "ReadonlyRootfs": task.container.read_only,
             "NetworkMode": if card.is_some() { "default" } else { "none" },
         },

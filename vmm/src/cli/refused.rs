@@ -9,7 +9,11 @@ const NO_DEVICES: &str = "Devices of the host are never passed into a container;
 const WHOLE_MACHINE: &str =
     "A container is bounded as a whole machine: by --memory, --cpus and --pids-limit.";
 
-const FLAGS: [(&[&str], &str); 5] = [
+const FLAGS: [(&[&str], &str); 6] = [
+    (
+        &["--storage-opt"],
+        "--storage SIZE bounds what the container may write.",
+    ),
     (
         &["-v", "--volume", "--volumes-from", "--volume-driver"],
         NO_FILES,

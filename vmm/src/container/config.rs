@@ -47,6 +47,9 @@ pub(crate) struct Config {
     pub(crate) stop_timeout: u64,
     /// Whether it is started again when it ends by itself.
     pub(crate) restart: Restart,
+    /// Bytes of the disk that keeps what it writes; 0 is none.
+    #[serde(default)]
+    pub(crate) storage: u64,
     /// `run --timings`.
     pub(crate) timings: bool,
     /// How its machine comes to be.
@@ -55,9 +58,10 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot.
+    /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot, and
+    /// a template has no disk but the image's.
     pub(crate) fn may_be_warm(&self) -> bool {
-        self.start != Way::Cold && !self.machine.kernel_log
+        self.start != Way::Cold && !self.machine.kernel_log && self.storage == 0
     }
 }
 

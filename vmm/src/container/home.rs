@@ -67,6 +67,7 @@ impl Containers {
             let task = postcard::to_allocvec(task);
             let task = task.map_err(|error| container.damaged(TASK, error))?;
             container.write(TASK, &task)?;
+            container.make_disk()?;
             // Last: with it, it is a container.
             container.set_config()?;
             Ok(supervision)
@@ -195,7 +196,7 @@ fn free_name(is_taken: impl Fn(&str) -> bool) -> Result<String, ContainerError> 
     unreachable!("the range has no end")
 }
 
-fn random(bytes: &mut [u8]) -> Result<(), ContainerError> {
+pub(super) fn random(bytes: &mut [u8]) -> Result<(), ContainerError> {
     let flags = rustix::rand::GetRandomFlags::empty();
     match rustix::rand::getrandom(&mut *bytes, flags) {
         Ok(_) => Ok(()),

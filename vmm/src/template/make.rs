@@ -13,7 +13,7 @@ use crate::config::VmConfig;
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::machine::report::End;
-use crate::supervise::Parts;
+use crate::supervise::{Own, Parts};
 use crate::vmm::Goal;
 
 /// A boot takes tens of milliseconds, on an emulated processor seconds.
@@ -64,7 +64,7 @@ fn fill(draft: &Draft, key: &Key, config: &VmConfig, parts: &Parts) -> Result<()
         about: key.about().to_vec(),
     };
     let mut vmm = parts
-        .launch(&config.shape(), Vec::new(), None, goal)
+        .launch(&config.shape(), Own::default(), goal)
         .map_err(MakeError::Boot)?;
     let made = save(&mut vmm, Instant::now() + LIMIT);
     // It may be deaf to the end of its sockets, and has nothing to lose.
