@@ -29,11 +29,12 @@ pub mod streams;
 pub mod supervise;
 pub mod sys;
 pub mod terminal;
+pub mod work;
 
 use alloc::format;
 use core::fmt;
 
-use protocol::{AGENT_PORT, FromGuest, FromHost, Hello, VERSION};
+use protocol::{AGENT_PORT, FromGuest, FromHost, Hello, ProcessId, VERSION, Work};
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -110,6 +111,9 @@ fn run(
             FromHost::Renew(renewal) => {
                 ready = ready.and_then(|layers| renewal::renew(&renewal).map(|()| layers))
             }
+            FromHost::Work { process, work } => {
+                return work_alone(host, dial, ready, process, &work);
+            }
             // There is nothing yet that any other message could be about.
             _ => return Err(Lost::Failed(Errno::PROTO.into())),
         }
@@ -133,6 +137,30 @@ fn run(
         }
         Err((mut host, error)) => {
             host.send(&failed(process.id, &error.into()))?;
+            Ok(linger(host))
+        }
+    }
+}
+
+/// The machine is for this one thing.
+fn work_alone(
+    host: Host,
+    dial: Dial,
+    ready: Result<Layers, failure::SetupError>,
+    process: ProcessId,
+    work: &Work,
+) -> Result<Lost, Lost> {
+    let made = match ready {
+        Ok(layers) => Supervisor::new(host, dial, b"", None, Some(layers), process),
+        Err(error) => Err((host, error)),
+    };
+    match made {
+        Ok(mut supervisor) => {
+            supervisor.work(process, work)?;
+            Ok(supervisor.serve())
+        }
+        Err((mut host, error)) => {
+            host.send(&failed(process, &error.into()))?;
             Ok(linger(host))
         }
     }

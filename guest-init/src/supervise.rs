@@ -1,10 +1,11 @@
 //! One loop over the control connection, the children and their streams, from the first process's start to the
 //! machine's end. Never waits but in epoll. Knows no mount.
 
-use alloc::string::ToString;
+mod ending;
+
 use alloc::vec::Vec;
 
-use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream, WindowSize};
+use protocol::{Attach, FromGuest, FromHost, Process, ProcessId, Status, Stream, WindowSize, Work};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -12,7 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{WaitOptions, WaitStatus};
+use rustix::process::WaitOptions;
 
 use crate::failure::{SetupError, StartError, refused, refused_file};
 use crate::group::Group;
@@ -23,6 +24,10 @@ use crate::root::Layers;
 use crate::streams::Streams;
 use crate::sys::{self, Pid};
 use crate::terminal::{self, Terminal};
+use crate::work;
+
+pub use ending::failed;
+use ending::{has_starved, kill_all, status_of};
 
 /// Makes a connection to the host that does not block and may still be under way.
 pub type Dial = fn() -> Result<OwnedFd, Errno>;
@@ -141,15 +146,46 @@ impl Supervisor {
                 terminal = Some(opened.far);
                 Stdio::terminal(opened.near).map_err(refused("open a terminal"))?
             }
-            None => self.pipes(process, launch.uid(), &mut pumps)?,
+            None => self.pipes(process.id, process.stdin, launch.uid(), &mut pumps)?,
         };
         let pid = launch.start(stdio, self.group.as_ref())?;
+        self.watch(process.id, pid, pumps, terminal)
+    }
+
+    /// Does something that needs no program and tells the host how that went.
+    ///
+    /// # Errors
+    /// The host is gone.
+    pub fn work(&mut self, id: ProcessId, work: &Work) -> Result<(), Lost> {
+        let mut pumps = Vec::with_capacity(3);
+        let started = self
+            .pipes(id, work::reads(work), 0, &mut pumps)
+            .and_then(|stdio| work::start(work, stdio, self.layers.as_ref()))
+            .map_err(StartError::from)
+            .and_then(|pid| self.watch(id, pid, pumps, None));
+        let message = match started {
+            Ok(()) => FromGuest::Started {
+                process: id,
+                tsc: sys::tsc(),
+            },
+            Err(error) => failed(id, &error),
+        };
+        self.host.send(&message)
+    }
+
+    fn watch(
+        &mut self,
+        id: ProcessId,
+        pid: Pid,
+        pumps: Vec<Pump>,
+        terminal: Option<OwnedFd>,
+    ) -> Result<(), StartError> {
         let mut streams = Vec::with_capacity(pumps.len());
         for pump in pumps {
             streams.push(self.streams.add(&self.epoll, pump)?);
         }
         self.processes.push(Running {
-            id: process.id,
+            id,
             pid,
             streams,
             terminal,
@@ -160,12 +196,13 @@ impl Supervisor {
 
     fn pipes(
         &self,
-        process: &Process,
+        process: ProcessId,
+        stdin: bool,
         uid: u32,
         pumps: &mut Vec<Pump>,
     ) -> Result<Stdio, SetupError> {
-        let mut piped = |stream| self.stream(process.id, stream, uid, pumps);
-        let input = if process.stdin {
+        let mut piped = |stream| self.stream(process, stream, uid, pumps);
+        let input = if stdin {
             piped(Stream::Stdin)?
         } else {
             let null =
@@ -260,6 +297,7 @@ impl Supervisor {
                 FromHost::Rest | FromHost::Renew(_) => {
                     return Err(Lost::Failed(Errno::PROTO.into()));
                 }
+                FromHost::Work { process, work } => self.work(process, &work)?,
                 FromHost::Resize { process, size } => self.resize(process, size),
                 FromHost::Signal { process, signal } => {
                     let running = self.processes.iter().find(|running| running.id == process);
@@ -315,6 +353,9 @@ impl Supervisor {
                     let process = running.id;
                     if process == self.first {
                         self.keep();
+                        if status != Status::Code(0) && has_starved() {
+                            self.host.send(&FromGuest::Starved { process })?;
+                        }
                     }
                     self.host.send(&FromGuest::Exited {
                         process,
@@ -347,34 +388,5 @@ impl Supervisor {
             running.terminal = None;
         }
         running
-    }
-}
-
-/// The message for a process that never ran.
-#[must_use]
-pub fn failed(process: ProcessId, error: &StartError) -> FromGuest {
-    let mut message = error.to_string();
-    // Far below what a frame may hold; a path or a PATH can be longer.
-    message.truncate(message.floor_char_boundary(8 << 10));
-    FromGuest::Failed {
-        process,
-        failure: error.failure(),
-        message,
-    }
-}
-
-fn status_of(status: WaitStatus) -> Option<Status> {
-    let small = |number: i32| u8::try_from(number & 0xff).unwrap_or_default();
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Some(Status::Code(small(code))),
-        (_, Some(signal)) => Some(Status::Signal(small(signal))),
-        _ => None,
-    }
-}
-
-/// The container ends with its first process. Only ever as pid 1: elsewhere this would be everybody.
-fn kill_all() {
-    if rustix::process::getpid().is_init() {
-        let _ = sys::kill(Pid(-1), sys::SIGKILL);
     }
 }

@@ -14,9 +14,10 @@ use core::mem;
 use core::ptr;
 
 use linux_raw_sys::general::{
-    __NR_clone3, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl, __NR_kill, __NR_prlimit64,
-    __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, __NR_unshare, CLONE_INTO_CGROUP,
-    CLONE_NEWCGROUP, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD, clone_args,
+    __NR_clone3, __NR_close_range, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl,
+    __NR_kill, __NR_prlimit64, __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, __NR_unshare,
+    CLONE_INTO_CGROUP, CLONE_NEWCGROUP, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD,
+    clone_args,
 };
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{ifreq, net_device_flags};
@@ -220,6 +221,15 @@ pub fn fork(group: Option<BorrowedFd<'_>>) -> Result<Fork, Errno> {
     match unsafe { call(__NR_clone3, [at, size_of::<clone_args>(), 0, 0, 0]) }? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(Pid(i32::try_from(pid).unwrap_or(i32::MAX)))),
+    }
+}
+
+/// Closes descriptors, both bounds included. Nobody may use one of them afterwards: this is for a process that has just
+/// been made and is about to do one thing with others.
+pub fn close_range(first: RawFd, last: RawFd) {
+    if first <= last {
+        // SAFETY: the call takes three numbers; who calls it owns the process, and drops nothing that it closed.
+        let _ = unsafe { call(__NR_close_range, [register(first), register(last), 0, 0, 0]) };
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use protocol::{
     AGENT_PORT, Container, Decoder, ENTROPY, FromGuest, FromHost, Hello, Opening, Process,
-    ProcessId, Renewal, Status, Stream,
+    ProcessId, Renewal, Status, Stream, Work,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ mod clients;
 mod connection;
 mod ending;
 mod fan;
+mod further;
+mod health;
 mod ready;
 mod signals;
 mod streams;
@@ -28,6 +30,7 @@ pub(crate) use connection::{Connection, Next};
 pub(crate) use ending::{AgentError, Outcome};
 use fan::Fan;
 pub(crate) use fan::SharedLog;
+use health::Checks;
 pub(crate) use ready::ready;
 pub(crate) use signals::{Signals, asks_to_end, tells_of_window};
 pub(crate) use streams::{Output, Sink, serve_stdin};
@@ -53,6 +56,8 @@ pub(crate) struct Agent<'a> {
     vmm: &'a mut Vmm,
     signals: &'a mut Signals,
     task: Task,
+    /// What guest init is to do instead of the task.
+    work: Option<Work>,
     watcher: Watcher<'a>,
     pending: Vec<Connection>,
     control: Option<Connection>,
@@ -78,6 +83,10 @@ pub(crate) struct Agent<'a> {
     /// When patience with the guest ends, if it does.
     deadline: Option<Instant>,
     status: Option<Status>,
+    /// Checks of its health, once it runs, if any are asked for.
+    checks: Option<Checks>,
+    /// The machine stands still.
+    frozen: bool,
     ticks: [u64; 3],
 }
 
@@ -120,6 +129,7 @@ impl<'a> Agent<'a> {
             drains: Vec::new(),
             last: task.process.id,
             task,
+            work: None,
             started: false,
             booted: false,
             renewed: false,
@@ -128,8 +138,16 @@ impl<'a> Agent<'a> {
             gave_up: false,
             deadline: Some(Instant::now() + BOOT_LIMIT),
             status: None,
+            checks: None,
+            frozen: false,
             ticks: [0; 3],
         }
+    }
+
+    /// Guest init does this, instead of the task, whose process lends it number and streams.
+    pub(crate) fn of_work(mut self, work: Work) -> Self {
+        self.work = Some(work);
+        self
     }
 
     /// Serves the guest until its workload has ended and all its output is written.
@@ -152,10 +170,12 @@ impl<'a> Agent<'a> {
             }
             let ready = self.wait()?;
             self.serve(&ready)?;
+            self.watcher.tell_late_ends();
             self.watcher.forget_the_gone();
             if self.deadline.is_some_and(|limit| Instant::now() >= limit) {
                 self.lose_patience()?;
             }
+            self.go_on_checking()?;
         }
     }
 
@@ -206,7 +226,11 @@ impl<'a> Agent<'a> {
             let descriptor = self.descriptor(&source)?;
             Some((source, descriptor))
         });
-        ready(described.collect(), self.deadline)
+        let checks = self.checks.as_ref();
+        let checks = checks.filter(|_| self.status.is_none() && !self.frozen);
+        let due = self.deadline.into_iter().chain(self.watcher.due());
+        let due = due.chain(checks.map(Checks::due));
+        ready(described.collect(), due.min())
     }
 
     fn descriptor(&self, source: &Source) -> Option<BorrowedFd<'_>> {
@@ -337,9 +361,15 @@ impl<'a> Agent<'a> {
     }
 
     fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {
-        connection.send(&FromHost::Run {
-            container: self.task.container.clone(),
-            process: self.task.process.clone(),
+        connection.send(&match self.work.take() {
+            Some(work) => FromHost::Work {
+                process: self.task.process.id,
+                work,
+            },
+            None => FromHost::Run {
+                container: self.task.container.clone(),
+                process: self.task.process.clone(),
+            },
         })?;
         self.control = Some(connection);
         // What came along with the hello is in the decoder and would wake nobody.
@@ -401,7 +431,8 @@ impl<'a> Agent<'a> {
         if std::mem::take(&mut self.renewed) {
             self.deadline = None;
         }
-        let (FromGuest::Started { process, .. }
+        let (FromGuest::Starved { process }
+        | FromGuest::Started { process, .. }
         | FromGuest::Failed { process, .. }
         | FromGuest::Exited { process, .. }) = message
         else {
@@ -415,9 +446,14 @@ impl<'a> Agent<'a> {
                 self.started = true;
                 self.ticks[1] = tsc;
                 self.watcher.started(self.vmm.id());
+                self.begin_checks();
                 for signal in std::mem::take(&mut self.waiting) {
                     self.signal(process, signal)?;
                 }
+                Ok(())
+            }
+            FromGuest::Starved { .. } => {
+                self.watcher.starved();
                 Ok(())
             }
             FromGuest::Failed {

@@ -14,17 +14,23 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::failure::{Failure, LAUNCHER};
 
 mod ask;
+mod commit;
 mod completion;
 mod container;
+mod cp;
 mod create;
+mod diff;
 mod doctor;
+mod events;
 mod exec;
+mod health;
 mod history;
 mod image;
 mod images;
 mod import;
 mod inside;
 mod inspect;
+mod job;
 mod load;
 mod login;
 mod logout;
@@ -46,6 +52,8 @@ mod stats;
 mod stop;
 mod system;
 mod tag;
+mod top;
+mod update;
 mod version;
 
 pub(crate) use create::Args as RunArgs;
@@ -97,12 +105,24 @@ enum Verb {
     Exec(exec::Args),
     /// Take part in a container's output, input and end
     Attach(exec::AttachArgs),
+    /// Copy files between a container and the host
+    Cp(cp::Args),
+    /// Show what a container has changed of its image's files
+    Diff(diff::Args),
+    /// Write a container's file system as a tar
+    Export(cp::ExportArgs),
+    /// Make an image of a container's file system
+    Commit(Box<commit::Args>),
+    /// List the processes of a container
+    Top(top::Args),
     /// Show what a container has printed
     Logs(logs::Args),
     /// List the containers
     Ps(ps::Args),
     /// Show where a container's ports are published
     Port(port::Args),
+    /// Show what happens to containers
+    Events(events::Args),
     /// Show everything that is known of containers or images
     Inspect(inspect::Args),
     /// Show what containers take of the host
@@ -111,6 +131,8 @@ enum Verb {
     Rm(rm::Args),
     /// Give a container another name
     Rename(rm::RenameArgs),
+    /// Give containers another size or restart policy
+    Update(update::Args),
     /// Everything about containers
     Container(Box<container::Args>),
     /// Get an image from a registry
@@ -180,12 +202,19 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::Wait(args) => stop::wait(&args, root),
         Verb::Exec(args) => exec::run(&args, root),
         Verb::Attach(args) => exec::attach(&args, root),
+        Verb::Cp(args) => cp::run(&args, root),
+        Verb::Diff(args) => diff::run(&args, root),
+        Verb::Export(args) => cp::export(&args, root),
+        Verb::Commit(args) => commit::run(&args, root),
+        Verb::Top(args) => top::run(&args, root),
         Verb::Logs(args) => logs::run(&args, root),
         Verb::Ps(args) => ps::run(&args, root),
         Verb::Port(args) => port::run(&args, root),
+        Verb::Events(args) => events::run(&args, root),
         Verb::Inspect(args) => inspect::run(&args, root),
         Verb::Stats(args) => stats::run(&args, root),
         Verb::Rm(args) => rm::run(&args, root),
+        Verb::Update(args) => update::run(&args, root),
         Verb::Rename(args) => rm::rename(&args, root),
         Verb::Container(args) => container::run(*args, root),
         Verb::Pull(args) => pull::run(&args, root),

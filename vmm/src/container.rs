@@ -15,6 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 mod config;
+pub(crate) mod events;
+mod health;
 mod home;
 pub(crate) mod log;
 mod names;
@@ -22,6 +24,7 @@ mod state;
 pub(crate) mod storage;
 
 pub(crate) use config::{Config, LogDriver, Restart, Way};
+pub(crate) use health::{Check, Health, Verdict};
 pub(crate) use home::{Containers, new_id, short};
 pub(crate) use state::{KILLED, State, Status};
 
@@ -201,12 +204,24 @@ impl Container {
 
     /// Writes down how it stands: all of it or nothing.
     pub(crate) fn set_state(&self, state: &State) -> Result<(), ContainerError> {
-        self.write_json(STATE, state)
+        match self.write_json(STATE, state) {
+            // A full disk, which has room for what is in the place of as much.
+            Err(ContainerError::File { .. }) => self.overwrite(STATE, state),
+            written => written,
+        }
     }
 
     /// Writes its configuration anew.
     pub(crate) fn set_config(&self) -> Result<(), ContainerError> {
         self.write_json(CONFIG, &self.config)
+    }
+
+    /// Reads its configuration anew, which others may have changed.
+    pub(crate) fn reload(&mut self) -> Result<(), ContainerError> {
+        if let Some(config) = self.read_json(CONFIG)? {
+            self.config = config;
+        }
+        Ok(())
     }
 
     /// Whether it has not been removed meanwhile.
@@ -254,25 +269,28 @@ impl Container {
     /// Removes it, the caller being its supervisor. Follows no link, and leaves what it does not know.
     pub(crate) fn remove(&self, _supervision: &Supervision) -> Result<(), ContainerError> {
         // Without its configuration it is none any more, whatever happens after.
-        let rotated = format!("{}.1", log::NAME);
         let files = [
             CONFIG,
             crate::control::NAME,
             STATE,
             TASK,
             log::NAME,
-            rotated.as_str(),
             NETWORK_LOG,
             NETWORK_COUNTS,
             storage::NAME,
-            LOCK,
         ];
-        for name in files {
-            match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+        let rotated = log::older(Path::new(log::NAME), self.config.log_limits);
+        let files = files.map(PathBuf::from).into_iter().chain(rotated);
+        for name in files.chain([PathBuf::from(LOCK)]) {
+            match rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(self.failed("Removing", name, error.into())),
+                Err(error) => {
+                    let name = name.to_string_lossy();
+                    return Err(self.failed("Removing", &name, error.into()));
+                }
             }
         }
+        events::note(self, "destroy", None);
         let removed = std::fs::remove_dir(&self.path);
         removed.map_err(|error| self.failed("Removing", "", error))
     }
@@ -311,6 +329,18 @@ impl Container {
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), ContainerError> {
         let text = serde_json::to_vec(value).map_err(|error| self.damaged(name, error))?;
         self.write(name, &text)
+    }
+
+    /// Writes into a file that is there and keeps its length, or as good as: nothing more of the disk is taken.
+    fn overwrite(&self, name: &str, value: &impl Serialize) -> Result<(), ContainerError> {
+        use std::os::unix::fs::FileExt;
+        let text = serde_json::to_vec(value).map_err(|error| self.damaged(name, error))?;
+        let file = self.file(name, OFlags::WRONLY).map_err(io::Error::from);
+        let written = file.and_then(|file| {
+            file.write_all_at(&text, 0)?;
+            file.set_len(text.len() as u64)
+        });
+        written.map_err(|error| self.failed("Writing", name, error))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ContainerError> {

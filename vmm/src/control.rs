@@ -4,9 +4,11 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use protocol::{Process, Status, Stream, WindowSize};
+use protocol::{Process, Status, Stream, WindowSize, Work};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg,
@@ -22,9 +24,14 @@ const LONGEST: usize = 200 << 10;
 /// Askers that wait to be let in.
 const BACKLOG: i32 = 64;
 
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
 /// What is asked of a supervisor. The first request of a connection says what it is for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    /// Say that you are there.
+    Greet,
     /// The first process's streams, from now on; its end is told.
     Attach {
         /// Its standard input too.
@@ -43,6 +50,8 @@ pub(crate) enum Request {
         /// Its streams are wanted, and its end.
         attached: bool,
     },
+    /// Have guest init do something in a process of its own; the connection is about it from now on.
+    Work(Work),
     /// Send a signal to the process that the connection is about; the first one, if it is about none.
     Signal(u8),
     /// The same process's window has changed.
@@ -111,6 +120,8 @@ impl Socket {
     /// Connects to the supervisor that listens in this directory.
     pub(crate) fn connect(directory: BorrowedFd<'_>) -> Result<Self, ControlError> {
         let socket = new()?;
+        // One that is stopped accepts nobody, and lets only so many wait.
+        set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT))?;
         rustix::net::connect(&socket, &address(directory)?)?;
         Ok(Self(socket))
     }

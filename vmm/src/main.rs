@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod container;
 mod control;
+mod entries;
 mod failure;
 mod host;
 mod human;

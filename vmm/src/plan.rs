@@ -96,11 +96,13 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
     })
 }
 
-fn memory(Size(bytes): Size) -> Result<Memory, ConfigError> {
+/// Bytes as memory of a machine.
+pub(crate) fn memory(Size(bytes): Size) -> Result<Memory, ConfigError> {
     Memory::mib(bytes.div_ceil(1 << 20))
 }
 
-fn cpus(text: &str) -> Result<Cpus, PlanError> {
+/// A number of processors as it is typed.
+pub(crate) fn cpus(text: &str) -> Result<Cpus, PlanError> {
     match text.parse::<u64>() {
         Ok(count) => Ok(Cpus::new(count)?),
         Err(_) if text.parse::<f64>().is_ok_and(|n| n > 0.0 && n < 1e6) => {

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::Status;
 use rustix::io::Errno;
@@ -18,6 +18,9 @@ use crate::terminal::{self, Raw};
 /// As docker: so many SIGINT or SIGTERM end hull whatever the workload does.
 const FORCED_AFTER: u32 = 3;
 
+/// How long a guest that runs may take to start a further process.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(20);
+
 /// How a user takes part.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
@@ -29,6 +32,8 @@ pub(crate) struct Part {
     pub(crate) once: bool,
     /// Signals are passed on.
     pub(crate) signals: bool,
+    /// The guest has just been asked to start the process, and does it at once or never.
+    pub(crate) fresh: bool,
     /// It is the container's first process, which lives as long as this session does, unless it is detached.
     pub(crate) bound: bool,
 }
@@ -90,7 +95,7 @@ pub(crate) fn run(socket: &Socket, part: Part) -> Result<Left, Failure> {
         detached,
         keys,
         ended: None,
-        deadline: None,
+        deadline: part.fresh.then(|| Instant::now() + START_LIMIT),
     };
     let left = session.last();
     drop(raw);
@@ -131,6 +136,9 @@ impl Session<'_> {
                 }
             }
             if self.deadline.is_some_and(|limit| Instant::now() >= limit) {
+                if self.ended.is_none() {
+                    return Err(Failure::new("The guest does not answer"));
+                }
                 self.outputs.iter_mut().for_each(Output::give_up_when_idle);
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);
             }
@@ -167,6 +175,9 @@ impl Session<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        if self.ended.is_none() {
+            self.deadline = None;
+        }
         match (answer, descriptor) {
             (Answer::Stream(which, first), Some(descriptor)) => {
                 let output = Output::new(Sink::Own(which), descriptor.into(), first);

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use image::Store;
 use network::{Files, Port};
-use protocol::Status as ProcessStatus;
+use protocol::{Status as ProcessStatus, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::{Agent, AgentError, Client, SharedLog, Signals, Task, Watcher};
 use crate::config::VmConfig;
 use crate::container::log::Log;
-use crate::container::{Container, LogDriver, State, Status, Supervision, Way};
+use crate::container::{Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
@@ -98,6 +98,79 @@ pub(crate) fn start(
     }
 }
 
+/// Boots a machine with the disks of a container that does not run, in a process of its own, for this one piece of work.
+/// Gives a connection that is attached to it. To be called while this process has one thread.
+#[expect(clippy::exit, reason = "the child of a fork has nothing to go back to")]
+pub(crate) fn work(
+    container: &Container,
+    supervision: Supervision,
+    mut task: Task,
+    parts: &Parts,
+    work: Work,
+) -> Result<Socket, Failure> {
+    let (ours, theirs) = Socket::pair()?;
+    let (stdin, bound) = (matches!(work, Work::Unpack { .. }), true);
+    ours.send(&Request::Attach { stdin, bound }, None)?;
+    (task.process.stdin, task.process.terminal) = (stdin, None);
+    match sys::fork()? {
+        sys::Forked::Parent => Ok(ours),
+        sys::Forked::Child => {
+            drop(ours);
+            leave_the_user(container.config.machine.kernel_log);
+            let mut clients = vec![Client::first(theirs)];
+            let ended = alone(container, task, parts, work, &mut clients);
+            drop(supervision);
+            for client in clients {
+                client.ended(&ended);
+            }
+            process::exit(0);
+        }
+    }
+}
+
+/// The life of a machine that is for one piece of work.
+fn alone(
+    container: &Container,
+    mut task: Task,
+    parts: &Parts,
+    work: Work,
+    clients: &mut Vec<Client>,
+) -> Ended {
+    // It runs nothing that could want a network.
+    task.container.network = None;
+    let machine = VmConfig {
+        network: None,
+        ..container.config.machine.clone()
+    };
+    let booted = Signals::catch().map_err(Failure::from);
+    let booted = booted.and_then(|signals| {
+        let own = Own {
+            disk: container.disk()?,
+            ..Own::default()
+        };
+        Ok((signals, parts.launch(&machine, own, Goal::Boot)?))
+    });
+    let (mut signals, mut vmm) = match booted {
+        Ok(booted) => booted,
+        Err(failure) => return ended(Err(failure)),
+    };
+    let mut told = false;
+    let watcher = Watcher {
+        container: None,
+        listener: None,
+        clients,
+        told: &mut told,
+    };
+    let agent = Agent::new(&mut vmm, task, &mut signals, watcher, &None);
+    match agent.of_work(work).run() {
+        Ok(outcome) => ended(Ok(outcome.status)),
+        Err(error) => {
+            vmm.kill();
+            ended(Err(error.into_failure()))
+        }
+    }
+}
+
 struct Supervisor {
     container: Container,
     supervision: Supervision,
@@ -123,13 +196,18 @@ impl Supervisor {
         let mut wait = FIRST_WAIT;
         loop {
             (state.status, state.pid) = (Status::Running, process::id());
-            (state.vmm, state.started) = (0, 0);
+            (state.vmm, state.started, state.oom_killed) = (0, 0, false);
+            state.health = None;
             if let Err(error) = self.container.set_state(&state) {
                 return self.finish(ended(Err(error.into())), state);
             }
             let start = Instant::now();
             let run = self.once(&mut signals, &listener, &log);
-            state.started = self.container.state().started;
+            let written = self.container.state();
+            (state.started, state.oom_killed) = (written.started, written.oom_killed);
+            state.health = written.health;
+            // One that cannot be read leaves what was asked for before.
+            let _ = self.container.reload();
             let restart = self.container.config.restart;
             let again = restart.again(code(&run.ended), state.restarts);
             if run.told || state.started == 0 || !again {
@@ -141,6 +219,7 @@ impl Supervisor {
             }
             note(&mut state, &run.ended, Status::Restarting);
             let _ = self.container.set_state(&state);
+            self.died(&state);
             self.tell(&run.ended);
             self.pause(&listener, wait);
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -153,9 +232,10 @@ impl Supervisor {
         let listener = Listener::bind(self.container.directory())?;
         let log = match self.container.config.log {
             LogDriver::None => None,
-            LogDriver::JsonFile => {
-                Some(Arc::new(Mutex::new(Log::open(&self.container.log_path())?)))
-            }
+            LogDriver::JsonFile => Some(Arc::new(Mutex::new(Log::open(
+                &self.container.log_path(),
+                self.container.config.log_limits,
+            )?))),
         };
         Ok((signals, listener, log))
     }
@@ -212,6 +292,11 @@ impl Supervisor {
         let _ = poll(&mut ready, Some(&timeout));
     }
 
+    fn died(&self, state: &State) {
+        let code = ("exitCode", state.exit_code.to_string());
+        events::note(&self.container, "die", Some(code));
+    }
+
     fn tell(&mut self, ended: &Ended) {
         for client in self.clients.drain(..) {
             client.ended(ended);
@@ -225,6 +310,9 @@ impl Supervisor {
             _ => Status::Exited,
         };
         note(&mut state, &ended, next);
+        if state.started > 0 {
+            self.died(&state);
+        }
         let config = &self.container.config;
         // What cannot be written or removed is made good by whoever looks at the container next.
         let _ = match config.remove {

@@ -68,4 +68,9 @@ pub use store::{
 };
 pub use stream::{Expected, StreamError};
 pub use tar::TarError;
+
+/// Tar archives as such, for whoever copies files and makes no image.
+pub mod archive {
+    pub use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError, Time, header};
+}
 pub use tree::TreeError;

@@ -6,16 +6,18 @@
 
 mod error;
 mod header;
+mod input;
 mod pax;
 mod sparse;
 mod write;
 
-use std::io::{self, BufRead};
+use std::io;
 
 pub use error::TarError;
 use header::{BLOCK, Header};
-pub(crate) use sparse::Segment;
-pub(crate) use write::header;
+pub use input::Input;
+pub use sparse::Segment;
+pub use write::header;
 
 /// Longest extended header (PAX records, GNU long name), in bytes. Go's bound is the same.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -26,73 +28,72 @@ const MAX_XATTR: usize = u16::MAX as usize;
 
 /// A point in time: seconds since 1970 and nanoseconds after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
-pub(crate) struct Time {
-    pub(crate) seconds: i64,
-    pub(crate) nanoseconds: u32,
+pub struct Time {
+    /// Since 1970; before it, backwards.
+    pub seconds: i64,
+    /// After that, forwards.
+    pub nanoseconds: u32,
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A regular file of so many bytes. `map` lists where its stored data goes if it has holes.
     File {
+        /// With its holes.
         size: u64,
+        /// Nothing means that all of it is stored.
         map: Option<Vec<Segment>>,
     },
+    /// A directory.
     Directory,
     /// Target as written.
     Symlink(Vec<u8>),
     /// Path of the entry this one is another name of.
     HardLink(Vec<u8>),
+    /// A character device.
     CharDevice {
+        /// Its driver.
         major: u32,
+        /// Which of the driver's.
         minor: u32,
     },
+    /// A block device.
     BlockDevice {
+        /// Its driver.
         major: u32,
+        /// Which of the driver's.
         minor: u32,
     },
+    /// A named pipe.
     Fifo,
 }
 
 /// One entry's header, extended headers applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
-    pub(crate) kind: Kind,
+pub struct Entry {
+    /// As it stands there, without the slash of a directory.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
     /// Permission bits, setuid, setgid and sticky included.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Time,
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Of the last change.
+    pub mtime: Time,
     /// Full names and values, in the order of the archive.
-    pub(crate) xattrs: Xattrs,
+    pub xattrs: Xattrs,
 }
 
 /// Full names and values of extended attributes.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// What a tar is read from: buffered bytes that can be passed over.
-pub(crate) trait Input: BufRead {
-    /// Passes over `count` bytes; an end before that is [`io::ErrorKind::UnexpectedEof`].
-    fn skip(&mut self, mut count: u64) -> io::Result<()> {
-        while count > 0 {
-            let there = self.fill_buf()?.len();
-            if there == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let step = usize::try_from(count).unwrap_or(usize::MAX).min(there);
-            self.consume(step);
-            count -= step as u64;
-        }
-        Ok(())
-    }
-}
-
-impl Input for &[u8] {}
-
 /// Reads entries one after the other.
-pub(crate) struct Reader<R> {
+#[derive(Debug)]
+pub struct Reader<R> {
     input: R,
     /// Bytes taken from `input`.
     position: u64,
@@ -103,7 +104,8 @@ pub(crate) struct Reader<R> {
 }
 
 impl<R: Input> Reader<R> {
-    pub(crate) fn new(input: R) -> Self {
+    /// At the archive's beginning.
+    pub fn new(input: R) -> Self {
         Self {
             input,
             position: 0,
@@ -118,7 +120,14 @@ impl<R: Input> Reader<R> {
     }
 
     /// The next entry; data of the one before that was not taken is passed over.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    ///
+    /// # Errors
+    /// When the archive is damaged or cannot be read.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it gives is not all: the data follows"
+    )]
+    pub fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut extended = pax::Records::default();
         let mut long_name = None;
         let mut long_link = None;
@@ -147,7 +156,10 @@ impl<R: Input> Reader<R> {
     }
 
     /// The next piece of the present entry's stored data; empty at its end. [`Self::consume`] takes it.
-    pub(crate) fn data(&mut self) -> Result<&[u8], TarError> {
+    ///
+    /// # Errors
+    /// When the archive is cut short or cannot be read.
+    pub fn data(&mut self) -> Result<&[u8], TarError> {
         if self.remaining == 0 {
             return Ok(&[]);
         }
@@ -163,7 +175,7 @@ impl<R: Input> Reader<R> {
     }
 
     /// Takes `count` bytes of what [`Self::data`] showed.
-    pub(crate) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         self.input.consume(count);
         self.position = self.position.saturating_add(count as u64);
         self.remaining = self.remaining.saturating_sub(count as u64);

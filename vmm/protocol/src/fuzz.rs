@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::{Decoder, FromGuest, FromHost, Message, Opening, encode, read};
+use crate::{Decoder, FromGuest, FromHost, Item, Message, Opening, encode, read};
 
 /// Feeds `data` to the reader of each kind of message.
 ///
@@ -12,6 +12,7 @@ pub fn decode(data: &[u8]) {
     kind::<Opening>(data);
     kind::<FromHost>(data);
     kind::<FromGuest>(data);
+    kind::<Item>(data);
 }
 
 fn kind<M: Message + PartialEq + Debug>(data: &[u8]) {

@@ -33,12 +33,14 @@ mod bytes;
 mod frame;
 #[cfg(all(feature = "std", any(test, feature = "fuzzing")))]
 pub mod fuzz;
+mod item;
 mod message;
 
 pub use bytes::Bytes;
 pub use frame::{Decoder, FrameError, Message, encode};
 #[cfg(feature = "std")]
 pub use frame::{read, write};
+pub use item::{Change, Entry, EntryKind, Item, Work};
 pub use message::{
     Address, Attach, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit, MountFlags,
     Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs,
@@ -50,4 +52,4 @@ pub const AGENT_PORT: u32 = 1024;
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;

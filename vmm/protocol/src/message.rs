@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::{Bytes, Work};
 
 /// Names a process of the guest for as long as the machine lives. The host chooses the numbers and never reuses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +87,14 @@ pub enum FromHost {
     Rest,
     /// The machine is a copy of another one. What comes next is of its own; the first message after a save.
     Renew(Renewal),
+    /// Do something without a program of the image: in a process of init's own with the three standard streams, whose end
+    /// is told as any other's. As the first message, instead of [`FromHost::Run`], it is all that the machine is for.
+    Work {
+        /// What the process is called.
+        process: ProcessId,
+        /// What is to be done.
+        work: Work,
+    },
 }
 
 /// What makes a copy of a machine another machine.
@@ -279,6 +287,11 @@ pub enum FromGuest {
     },
     /// The answer to `Rest`: nothing is under way any more.
     Resting,
+    /// The kernel has killed a process for lack of memory. Told once, before the first process's end.
+    Starved {
+        /// The first process.
+        process: ProcessId,
+    },
 }
 
 /// Why a process never ran.

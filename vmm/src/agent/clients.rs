@@ -3,12 +3,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use protocol::{FromGuest, FromHost, ProcessId, Stream};
+use protocol::{FromHost, ProcessId};
 use rustix::io::Errno;
 
-use super::{Agent, AgentError, Output, Sink};
-use crate::container::{Container, Status};
+use super::{Agent, AgentError};
+use crate::container::{Container, Status, events};
 use crate::control::{Answer, Ended, Listener, Request, Socket};
 use crate::{human, signal};
 
@@ -29,13 +30,17 @@ pub(crate) struct Watcher<'a> {
 #[derive(Debug)]
 pub(crate) struct Client {
     socket: Socket,
-    role: Role,
+    pub(super) role: Role,
+    /// Output streams of its further process that the guest has not attached yet.
+    pub(super) missing: usize,
+    /// That process's end, which is told after all its streams, and when they are not waited for any more.
+    pub(super) held: Option<(Box<Ended>, Instant)>,
     gone: bool,
 }
 
 /// What a connection is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// Nothing yet.
     Fresh,
     /// Its first process's start.
@@ -53,6 +58,8 @@ impl Client {
         Self {
             socket,
             role: Role::Fresh,
+            missing: 0,
+            held: None,
             gone: false,
         }
     }
@@ -66,14 +73,27 @@ impl Client {
     }
 
     /// Tells it; whoever does not take it is gone.
-    fn tell(&mut self, answer: &Answer, descriptor: Option<BorrowedFd<'_>>) {
+    pub(super) fn tell(&mut self, answer: &Answer, descriptor: Option<BorrowedFd<'_>>) {
         self.gone |= self.socket.send(answer, descriptor).is_err();
+    }
+
+    /// Its further process has ended; tells so if all its streams are there, or are not waited for.
+    pub(super) fn tell_end(&mut self, waits: bool) {
+        if let Some((ended, limit)) = self.held.take() {
+            if self.missing > 0 && waits {
+                self.held = Some((ended, limit));
+                return;
+            }
+            self.tell(&Answer::Ended(ended), None);
+            self.role = Role::Fresh;
+        }
     }
 
     /// The container has ended; whoever has one of its further processes is told the same.
     pub(crate) fn ended(mut self, ended: &Ended) {
         // A socket that is closed with something unread in it is reset, and then nobody hears what is said here.
         while let Ok(Some(_)) = self.socket.receive::<Request>(false) {}
+        self.tell_end(false);
         if self.role != Role::Fresh {
             self.tell(&Answer::Ended(Box::new(ended.clone())), None);
         }
@@ -96,6 +116,25 @@ impl Watcher<'_> {
         }
     }
 
+    /// When the first end is told whose streams have not come.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let held = self
+            .clients
+            .iter()
+            .filter_map(|client| client.held.as_ref());
+        held.map(|(_, limit)| *limit).min()
+    }
+
+    /// Tells the ends whose streams are not waited for any more.
+    pub(super) fn tell_late_ends(&mut self) {
+        let now = Instant::now();
+        for client in self.clients.iter_mut() {
+            if client.held.as_ref().is_some_and(|(_, limit)| *limit <= now) {
+                client.tell_end(false);
+            }
+        }
+    }
+
     pub(super) fn forget_the_gone(&mut self) {
         self.clients.retain(|client| !client.gone);
     }
@@ -103,10 +142,31 @@ impl Watcher<'_> {
     /// The first process runs, in this VMM.
     pub(super) fn started(&mut self, vmm: u32) {
         self.note(Status::Running, Some(vmm));
+        self.happens("start", None);
+        if let Some(path) = self.container.and_then(|c| c.config.pidfile.as_ref()) {
+            // It could be made when the container was.
+            let _ = std::fs::write(path, vmm.to_string());
+        }
         for client in self.clients.iter_mut() {
             if matches!(client.role, Role::Start | Role::Attached { .. }) {
                 client.tell(&Answer::Started, None);
             }
+        }
+    }
+
+    /// The guest's kernel has killed a process for lack of memory.
+    pub(super) fn starved(&self) {
+        if let Some(container) = self.container {
+            let mut state = container.state();
+            state.oom_killed = true;
+            let _ = container.set_state(&state);
+        }
+        self.happens("oom", None);
+    }
+
+    fn happens(&self, action: &str, more: Option<(&str, String)>) {
+        if let Some(container) = self.container {
+            events::note(container, action, more);
         }
     }
 
@@ -123,7 +183,7 @@ impl Watcher<'_> {
         let _ = container.set_state(&state);
     }
 
-    fn of(&mut self, process: ProcessId) -> Option<&mut Client> {
+    pub(super) fn of(&mut self, process: ProcessId) -> Option<&mut Client> {
         self.clients
             .iter_mut()
             .find(|client| matches!(client.role, Role::Exec { process: p, .. } if p == process))
@@ -160,6 +220,7 @@ impl Agent<'_> {
             _ => self.task.process.id,
         };
         match request {
+            Request::Greet => client.tell(&Answer::Done, None),
             Request::Attach { stdin, bound } => self.let_in(index, stdin, bound),
             Request::Start => {
                 client.role = Role::Start;
@@ -168,9 +229,28 @@ impl Agent<'_> {
                 }
             }
             Request::Wait => client.role = Role::Waiting,
-            Request::Exec { process, attached } => self.exec(index, *process, attached)?,
+            Request::Exec { process, attached } => {
+                let streams = match (attached, process.terminal) {
+                    (false, _) => 0,
+                    (true, Some(_)) => 1,
+                    (true, None) => 2,
+                };
+                let ask = |id| {
+                    let process = protocol::Process { id, ..*process };
+                    FromHost::Exec { process }
+                };
+                self.further(index, attached, streams, ask)?;
+            }
+            Request::Work(work) => {
+                let ask = |process| FromHost::Work { process, work };
+                self.further(index, true, 2, ask)?;
+            }
             Request::Signal(signal) => {
                 client.tell(&Answer::Done, None);
+                if subject == self.task.process.id {
+                    let signal = ("signal", signal.to_string());
+                    self.watcher.happens("kill", Some(signal));
+                }
                 let stop = self.watcher.container.map(|c| c.config.stop_signal);
                 if subject == self.task.process.id
                     && (signal == signal::KILL || stop == Some(signal))
@@ -233,95 +313,6 @@ impl Agent<'_> {
         self.stdin = Some(stream);
     }
 
-    fn exec(
-        &mut self,
-        index: usize,
-        mut process: protocol::Process,
-        attached: bool,
-    ) -> Result<(), AgentError> {
-        let Some(client) = self.watcher.clients.get_mut(index) else {
-            return Ok(());
-        };
-        if !self.started || self.status.is_some() || client.role != Role::Fresh {
-            client.tell(&Answer::Refused("it does not run".to_owned()), None);
-            return Ok(());
-        }
-        self.last = ProcessId(self.last.0.wrapping_add(1));
-        process.id = self.last;
-        client.role = Role::Exec {
-            process: self.last,
-            attached,
-        };
-        self.tell(&FromHost::Exec { process })
-    }
-
-    /// A stream of a further process: straight to whoever started it, or to nobody.
-    pub(super) fn attach_further(
-        &mut self,
-        process: ProcessId,
-        which: Stream,
-        stream: UnixStream,
-        first: Vec<u8>,
-    ) -> Result<(), AgentError> {
-        if process.0 == 0 || process > self.last {
-            return Err(AgentError::Protocol(
-                "it attached a stream of a process that is not",
-            ));
-        }
-        match self.watcher.of(process) {
-            Some(client) if matches!(client.role, Role::Exec { attached: true, .. }) => {
-                let answer = match which {
-                    Stream::Stdin => Answer::Stdin,
-                    which => Answer::Stream(which, first),
-                };
-                client.tell(&answer, Some(stream.as_fd()));
-                if which == Stream::Terminal {
-                    client.tell(&Answer::Stdin, Some(stream.as_fd()));
-                }
-            }
-            _ if which != Stream::Stdin => {
-                self.drains.push(Output::new(Sink::Nobody, stream, first));
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// What the guest says of a further process.
-    pub(super) fn hear_of_further(
-        &mut self,
-        process: ProcessId,
-        message: FromGuest,
-    ) -> Result<(), AgentError> {
-        if process.0 == 0 || process > self.last {
-            return Err(AgentError::Protocol("it spoke of a process that is not"));
-        }
-        let Some(client) = self.watcher.of(process) else {
-            return Ok(());
-        };
-        let ended = |result| {
-            let ticks = [0; 3];
-            Answer::Ended(Box::new(Ended {
-                result,
-                ticks,
-                report: None,
-            }))
-        };
-        let answer = match message {
-            FromGuest::Started { .. } => Answer::Started,
-            FromGuest::Failed {
-                failure, message, ..
-            } => ended(Err(AgentError::Failed(message, failure).into_failure())),
-            FromGuest::Exited { status, .. } => ended(Ok(status)),
-            FromGuest::Resting => return Ok(()),
-        };
-        client.tell(&answer, None);
-        if matches!(answer, Answer::Ended(_)) {
-            client.role = Role::Fresh;
-        }
-        Ok(())
-    }
-
     fn freeze(&mut self, index: usize, freeze: bool) {
         let frozen = self.vmm.freeze(freeze);
         if frozen.is_ok() {
@@ -331,6 +322,9 @@ impl Agent<'_> {
                 Status::Running
             };
             self.watcher.note(status, None);
+            let action = if freeze { "pause" } else { "unpause" };
+            self.watcher.happens(action, None);
+            self.put_checks_off(freeze);
         }
         let answer = match frozen {
             Ok(()) => Answer::Done,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::container::{Container, ContainerError, Containers, Status};
+use crate::container::{Config, Container, ContainerError, Containers, Status};
 use crate::control::{Answer, ControlError, Ended, Request, Socket};
 use crate::failure::Failure;
-use crate::{signal, store};
+use crate::{session, signal, store};
 
 /// How long a guest has to obey SIGKILL before its virtual machine is ended.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -31,6 +31,9 @@ pub(super) fn find(containers: &Containers, text: &str) -> Result<Container, Fai
         let hint = match &error {
             ContainerError::Unknown(_) => "`hull ps --all` lists what there is.",
             ContainerError::Ambiguous(_) => "Give more digits of the id.",
+            ContainerError::Damaged { .. } => {
+                "Nothing can be done with this container any more: remove the directory of that file."
+            }
             _ => return Failure::new(error).code(1),
         };
         Failure::new(error).code(1).hint(hint)
@@ -55,12 +58,57 @@ pub(super) fn each(
     Ok(code)
 }
 
-/// A connection to the container's supervisor; none where it has none.
+/// A connection to the container's supervisor, which has answered; none where it has none.
 pub(super) fn connect(container: &Container) -> Result<Option<Socket>, Failure> {
-    match Socket::connect(container.directory()) {
-        Ok(socket) => Ok(Some(socket)),
-        Err(ControlError::Socket(Errno::CONNREFUSED | Errno::NOENT)) => Ok(None),
-        Err(error) => Err(error.into()),
+    let greeted = Socket::connect(container.directory()).and_then(|socket| {
+        socket.send(&Request::Greet, None)?;
+        Ok(socket)
+    });
+    let socket = match greeted {
+        Ok(socket) => socket,
+        Err(ControlError::Socket(Errno::CONNREFUSED | Errno::NOENT | Errno::PIPE)) => {
+            return Ok(None);
+        }
+        Err(ControlError::Socket(Errno::AGAIN)) => return Err(silent(container)),
+        Err(error) => return Err(error.into()),
+    };
+    let start = Instant::now();
+    while let Some(left) = SUPERVISOR_LIMIT.checked_sub(start.elapsed()) {
+        match next(&socket, Some(left)) {
+            Ok(Some(Answer::Done)) => return Ok(Some(socket)),
+            Ok(_) => {}
+            // It went before it heard.
+            Err(ControlError::Closed) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(silent(container))
+}
+
+/// Somebody has stopped the supervisor, or the host has no time for it.
+fn silent(container: &Container) -> Failure {
+    let Config { name, .. } = &container.config;
+    let text = format!("The supervisor of container {name} does not answer");
+    let failure = Failure::new(text).code(1);
+    match container.state().pid {
+        0 => failure,
+        pid => failure.hint(format!(
+            "If somebody has stopped it, `kill -CONT {pid}` lets it go on; `kill -KILL {pid}` ends the container.",
+        )),
+    }
+}
+
+/// A connection to the supervisor of a container that must run, and not be paused.
+pub(super) fn awake(container: &Container) -> Result<Socket, Failure> {
+    let socket = running(container)?;
+    match container.state().status {
+        Status::Paused => {
+            let name = &container.config.name;
+            Err(Failure::new(format!("Container {name} is paused"))
+                .code(1)
+                .hint(format!("`hull unpause {name}` lets it go on.")))
+        }
+        _ => Ok(socket),
     }
 }
 
@@ -99,6 +147,20 @@ pub(super) fn started(socket: &Socket) -> Result<(), Failure> {
     }
 }
 
+/// The same of a further process, which a guest that runs starts at once or never.
+pub(super) fn starts(socket: &Socket) -> Result<(), Failure> {
+    let start = Instant::now();
+    while let Some(left) = session::START_LIMIT.checked_sub(start.elapsed()) {
+        match next(socket, Some(left))? {
+            Some(Answer::Started) => return Ok(()),
+            Some(Answer::Ended(ended)) => return ended.result.map(drop),
+            Some(Answer::Refused(why)) => return Err(Failure::new(why)),
+            _ => {}
+        }
+    }
+    Err(Failure::new("The guest does not answer"))
+}
+
 /// Waits for the end of what the connection is about, for so long at most.
 pub(super) fn ended(socket: &Socket, limit: Option<Duration>) -> Result<Option<Ended>, Failure> {
     let start = Instant::now();
@@ -116,7 +178,7 @@ pub(super) fn ended(socket: &Socket, limit: Option<Duration>) -> Result<Option<E
     }
 }
 
-fn next(socket: &Socket, limit: Option<Duration>) -> Result<Option<Answer>, Failure> {
+fn next(socket: &Socket, limit: Option<Duration>) -> Result<Option<Answer>, ControlError> {
     use std::os::fd::AsFd;
     let timeout = limit.and_then(|limit| Timespec::try_from(limit).ok());
     let mut ready = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];

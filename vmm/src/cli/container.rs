@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use super::Verb;
 use super::rm::{self, PruneArgs};
-use super::{create, exec, inspect, logs, port, ps, run, start, stats, stop};
+use super::{
+    commit, cp, create, diff, exec, inspect, logs, port, ps, run, start, stats, stop, top, update,
+};
 use crate::failure::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +41,16 @@ enum ContainerVerb {
     Exec(exec::Args),
     /// Take part in a container's output, input and end
     Attach(exec::AttachArgs),
+    /// Copy files between a container and the host
+    Cp(cp::Args),
+    /// Show what a container has changed of its image's files
+    Diff(diff::Args),
+    /// Write a container's file system as a tar
+    Export(cp::ExportArgs),
+    /// Make an image of a container's file system
+    Commit(Box<commit::Args>),
+    /// List the processes of a container
+    Top(top::Args),
     /// Show what a container has printed
     Logs(logs::Args),
     /// List the containers
@@ -55,6 +67,8 @@ enum ContainerVerb {
     Rm(rm::Args),
     /// Give a container another name
     Rename(rm::RenameArgs),
+    /// Give containers another size or restart policy
+    Update(update::Args),
     /// Remove all containers that do not run
     Prune(PruneArgs),
 }
@@ -73,12 +87,18 @@ pub(super) fn run(args: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure
             ContainerVerb::Wait(args) => Verb::Wait(args),
             ContainerVerb::Exec(args) => Verb::Exec(args),
             ContainerVerb::Attach(args) => Verb::Attach(args),
+            ContainerVerb::Cp(args) => Verb::Cp(args),
+            ContainerVerb::Diff(args) => Verb::Diff(args),
+            ContainerVerb::Export(args) => Verb::Export(args),
+            ContainerVerb::Commit(args) => Verb::Commit(args),
+            ContainerVerb::Top(args) => Verb::Top(args),
             ContainerVerb::Logs(args) => Verb::Logs(args),
             ContainerVerb::Ls(args) => Verb::Ps(args),
             ContainerVerb::Port(args) => Verb::Port(args),
             ContainerVerb::Inspect(args) => Verb::Inspect(args),
             ContainerVerb::Stats(args) => Verb::Stats(args),
             ContainerVerb::Rm(args) => Verb::Rm(args),
+            ContainerVerb::Update(args) => Verb::Update(args),
             ContainerVerb::Rename(args) => Verb::Rename(args),
             ContainerVerb::Prune(args) => return rm::prune(&args, root),
         },

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use image::trust::Origin;
 use image::{Image, Store, StoreError};
 
-use super::{Inside, NetworkFlags, Size};
+use super::{Inside, NetworkFlags, Size, health};
 use crate::agent::Task;
+use crate::container::log::{Limits, LogOption};
 use crate::container::storage as disk;
 use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
 use crate::failure::Failure;
@@ -38,16 +39,23 @@ pub(crate) struct Args {
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<PathBuf>,
+    /// Write the process id of the virtual machine to this file whenever it starts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
     /// Call the container by a label; without a value, an empty one
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
     /// Read labels from a file, one KEY[=VALUE] a line
     #[arg(long, value_name = "FILE")]
     pub(crate) label_file: Vec<PathBuf>,
-    /// What becomes of the output: json-file keeps the last 20 to 40 MB for
+    /// What becomes of the output: json-file keeps the last of it for
     /// `hull logs`
     #[arg(long, value_name = "DRIVER", default_value = "json-file")]
     pub(crate) log_driver: LogDriver,
+    /// How much of the output is kept: max-size=SIZE of a file [default: 20m], and
+    /// max-file=NUMBER of files [default: 2]
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) log_opt: Vec<LogOption>,
     /// Signal with which `hull stop` asks for the end [default: the image's, or
     /// SIGTERM]
     #[arg(long, value_name = "SIGNAL")]
@@ -60,6 +68,8 @@ pub(crate) struct Args {
     /// reboot ends them all)
     #[arg(long, value_name = "POLICY", default_value = "no")]
     pub(crate) restart: Restart,
+    #[command(flatten)]
+    pub(crate) health: health::Flags,
     /// Keep standard input open
     #[arg(short, long)]
     pub(crate) interactive: bool,
@@ -205,6 +215,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         } else {
             LogDriver::None
         },
+        health: args.health.check(&image.execution),
+        log_limits: limits(args),
+        pidfile: args.pidfile.as_ref().map(std::path::absolute).transpose()?,
         stop_signal: match (args.stop_signal, &image.execution.stop_signal) {
             (Some(signal::Name(number)), _) => number,
             (None, Some(text)) => text.parse::<signal::Name>()?.0,
@@ -221,6 +234,12 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         initramfs,
         root: file,
     };
+    if let Some(path) = &config.pidfile {
+        File::create(path).map_err(|error| {
+            let text = format!("The file for the process id, {}", path.display());
+            Failure::new(format!("{text}, cannot be made: {error}"))
+        })?;
+    }
     let mut cidfile = args.cidfile.as_ref().map(new_file).transpose()?;
     let containers = Containers::open(&store::directory(root)?)?;
     let (container, supervision) = containers.create(config, &task)?;
@@ -249,6 +268,18 @@ fn storage(args: &Args) -> Result<u64, Failure> {
         Some(_) => Err(Failure::new("A disk has 16m to 8t of storage")
             .hint("`--storage 0` keeps what the container writes in its memory, until it ends.")),
     }
+}
+
+/// What the last word on each of them says.
+fn limits(args: &Args) -> Limits {
+    let mut limits = Limits::default();
+    for option in &args.log_opt {
+        match *option {
+            LogOption::MaxSize(bytes) => limits.size = bytes,
+            LogOption::MaxFile(files) => limits.files = files,
+        }
+    }
+    limits
 }
 
 /// How often an image that others remove is looked for.

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         return Err(session::not_a_terminal());
     }
     let container = ask::find(&ask::containers(root)?, &args.container)?;
-    let socket = ask::running(&container)?;
+    let socket = ask::awake(&container)?;
     let first = container.task()?.process;
     let mut env = first.env;
     let more = plan::variables(args.tty, &args.env_file, &args.env)?;
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     let process = Box::new(process);
     socket.send(&Request::Exec { process, attached }, None)?;
     if args.detach {
-        ask::started(&socket)?;
+        ask::starts(&socket)?;
         return Ok(ExitCode::SUCCESS);
     }
     let part = Part {
@@ -101,6 +101,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         stdin,
         once: true,
         signals: true,
+        fresh: true,
         bound: false,
     };
     start::take_part(&socket, part)
@@ -121,6 +122,7 @@ pub(super) fn attach(args: &AttachArgs, root: Option<PathBuf>) -> Result<ExitCod
         stdin,
         once: false,
         signals: args.sig_proxy,
+        fresh: false,
         bound: false,
     };
     start::take_part(&socket, part)

@@ -29,7 +29,7 @@ pub(super) struct Args {
 
 /// One instruction of a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+pub(super) struct Change {
     word: String,
     rest: String,
 }
@@ -52,7 +52,7 @@ impl std::str::FromStr for Change {
 }
 
 impl Change {
-    fn apply(&self, execution: &mut Execution) -> Result<(), String> {
+    pub(super) fn apply(&self, execution: &mut Execution) -> Result<(), String> {
         let rest = || self.rest.clone();
         match self.word.as_str() {
             "CMD" => execution.cmd = self.command()?,

@@ -89,6 +89,9 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             }));
         }
     }
+    let health = state.health.map(
+        |health| json!({ "Status": health.verdict.to_string(), "FailingStreak": health.streak }),
+    );
     let runs = !matches!(state.status, Status::Created | Status::Exited);
     Ok(json!({
         "Id": config.id,
@@ -100,6 +103,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "Running": runs,
             "Paused": state.status == Status::Paused,
             "Restarting": state.status == Status::Restarting,
+            "OOMKilled": state.oom_killed,
             "Dead": false,
             "Pid": state.vmm,
             "SupervisorPid": state.pid,
@@ -107,6 +111,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "Error": state.error,
             "StartedAt": moment(state.started),
             "FinishedAt": moment(state.finished),
+            "Health": health,
         },
         "Image": config.image_id,
         "Name": format!("/{}", config.name),
@@ -117,6 +122,9 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "LogConfig": { "Type": match config.log {
                 crate::container::LogDriver::JsonFile => "json-file",
                 crate::container::LogDriver::None => "none",
+            }, "Config": {
+                "max-size": config.log_limits.size.to_string(),
+                "max-file": config.log_limits.files.to_string(),
             } },
             "RestartPolicy": { "Name": restart, "MaximumRetryCount": retries },
             "Memory": config.machine.memory.bytes(),

@@ -44,7 +44,7 @@ pub(super) struct Args {
 
 /// A moment in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Moment(i64);
+pub(super) struct Moment(pub(super) i64);
 
 impl std::str::FromStr for Moment {
     type Err = &'static str;
@@ -137,8 +137,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         }
         Ok(())
     };
-    if let Some(file) = open(&log::older(&path))? {
-        log::read(&file, &mut keep)?;
+    for older in log::older(&path, container.config.log_limits).rev() {
+        if let Some(file) = open(&older)? {
+            log::read(&file, &mut keep)?;
+        }
     }
     let mut file = open(&path)?;
     if let Some(file) = &file {

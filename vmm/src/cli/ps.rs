@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use super::ask;
-use crate::container::{Container, State, Status, short};
+use crate::container::{Container, State, Status, Verdict, short};
 use crate::failure::Failure;
 use crate::human;
 use crate::listing::{self, Column, Format};
@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Only so many of the newest, whether they run or not
     #[arg(short = 'n', long, value_name = "NUMBER")]
     last: Option<usize>,
-    /// Show only what fits: id=, name=, status=, exited=CODE, ancestor=IMAGE, label=KEY[=VALUE]
+    /// Show only what fits: id=, name=, status=, exited=CODE, health=, ancestor=IMAGE, label=KEY[=VALUE]
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
     /// How to print: table, json, or a template such as '{{.ID}} {{.Names}}'
@@ -51,6 +51,7 @@ enum Key {
     Name,
     Status,
     Exited,
+    Health,
     Ancestor,
     Label,
 }
@@ -75,6 +76,7 @@ impl FromStr for Filter {
             "name" => Key::Name,
             "status" => Key::Status,
             "exited" => Key::Exited,
+            "health" => Key::Health,
             "ancestor" => Key::Ancestor,
             "label" => Key::Label,
             other => return Err(format!("{other} is no filter for containers")),
@@ -129,6 +131,10 @@ fn fits_one(filter: &Filter, container: &Container, state: &State) -> bool {
         Key::Id => config.id.starts_with(value),
         Key::Name => config.name.contains(value),
         Key::Status => state.status.to_string() == value,
+        Key::Health => match state.health {
+            Some(health) => health.verdict.to_string() == value,
+            None => value == "none",
+        },
         Key::Exited => state.status == Status::Exited && value.parse() == Ok(state.exit_code),
         Key::Ancestor => {
             let id = config.image_id.strip_prefix("sha256:");
@@ -178,7 +184,14 @@ fn status(state: &State) -> String {
     match state.status {
         Status::Created => "Created".to_owned(),
         Status::Running if state.started == 0 => "Starting".to_owned(),
-        Status::Running => format!("Up {}", human::span(since(state.started))),
+        Status::Running => {
+            let health = match state.health.map(|health| health.verdict) {
+                None => String::new(),
+                Some(Verdict::Starting) => " (health: starting)".to_owned(),
+                Some(verdict) => format!(" ({verdict})"),
+            };
+            format!("Up {}{health}", human::span(since(state.started)))
+        }
         Status::Paused => format!("Up {} (Paused)", human::span(since(state.started))),
         Status::Restarting => format!("Restarting ({}) {}", state.exit_code, finished()),
         // Nobody saw the end of a container whose supervisor was killed.

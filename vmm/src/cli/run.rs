@@ -56,6 +56,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         stdin,
         once: true,
         signals: args.sig_proxy,
+        fresh: false,
         bound: true,
     };
     let ended = match session::run(&socket, part)? {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::ask;
-use crate::container::Container;
+use crate::container::{Container, events};
 use crate::control::{Request, Socket};
 use crate::failure::Failure;
 use crate::policy::Policy;
@@ -74,6 +74,7 @@ fn attached(args: &Args, name: &str, root: Option<PathBuf>) -> Result<ExitCode, 
         stdin,
         once: true,
         signals: !config.tty,
+        fresh: false,
         bound: false,
     };
     take_part(&socket, part)
@@ -105,10 +106,13 @@ fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result
 }
 
 pub(super) fn restart(args: &RestartArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    ask::each(root.clone(), &args.containers, |_, container| {
+    ask::each(root.clone(), &args.containers, |containers, container| {
         let config = &container.config;
         let grace = Duration::from_secs(args.time.unwrap_or(config.stop_timeout));
         ask::stop(&container, config.stop_signal, grace)?;
-        ask::started(&start(container, root.clone(), &Request::Start)?)
+        let again = ask::find(containers, &config.id)?;
+        ask::started(&start(container, root.clone(), &Request::Start)?)?;
+        events::note(&again, "restart", None);
+        Ok(())
     })
 }

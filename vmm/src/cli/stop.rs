@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::ask;
+use crate::container::events;
 use crate::control::Request;
 use crate::failure::Failure;
 use crate::session;
@@ -45,7 +46,12 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         let config = &container.config;
         let signal = args.signal.map_or(config.stop_signal, |signal| signal.0);
         let grace = Duration::from_secs(args.time.unwrap_or(config.stop_timeout));
-        ask::stop(&container, signal, grace)
+        let runs = container.is_supervised();
+        ask::stop(&container, signal, grace)?;
+        if runs && container.is_there() {
+            events::note(&container, "stop", None);
+        }
+        Ok(())
     })
 }
 

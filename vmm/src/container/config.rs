@@ -1,4 +1,4 @@
-//! What was asked of a container when it was made. Does not change but for its name.
+//! What was asked of a container when it was made, and when it was renamed or updated.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Check;
+use super::log::Limits;
 use crate::config::VmConfig;
 use crate::publish::Publish;
 
@@ -41,6 +43,15 @@ pub(crate) struct Config {
     pub(crate) labels: BTreeMap<String, String>,
     /// What becomes of its output.
     pub(crate) log: LogDriver,
+    /// How much of it is kept.
+    #[serde(default)]
+    pub(crate) log_limits: Limits,
+    /// Where its VMM's process id is written.
+    #[serde(default)]
+    pub(crate) pidfile: Option<PathBuf>,
+    /// How its health is checked.
+    #[serde(default)]
+    pub(crate) health: Option<Check>,
     /// The signal that asks it to stop, by number.
     pub(crate) stop_signal: u8,
     /// Seconds it has to obey.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::{Config, Container, ContainerError, Supervision, TASK, names};
+use super::{Config, Container, ContainerError, Supervision, TASK, events, names};
 use crate::agent::Task;
 
 /// Names are drawn so many times before a number is added.
@@ -29,6 +29,11 @@ impl Containers {
             }
             _ => Ok(Self { path }),
         }
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes a container, named and numbered, and becomes its supervisor.
@@ -73,7 +78,10 @@ impl Containers {
             Ok(supervision)
         };
         match fill() {
-            Ok(supervision) => Ok((container, supervision)),
+            Ok(supervision) => {
+                events::note(&container, "create", None);
+                Ok((container, supervision))
+            }
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&container.path);
                 Err(error)
@@ -96,8 +104,25 @@ impl Containers {
             let (name, id) = (name.to_owned(), short(&other.config.id).to_owned());
             return Err(ContainerError::NameTaken { name, id });
         }
-        name.clone_into(&mut container.config.name);
-        container.set_config()
+        let before = std::mem::replace(&mut container.config.name, name.to_owned());
+        container.set_config()?;
+        events::note(container, "rename", Some(("oldName", before)));
+        Ok(())
+    }
+
+    /// Writes another configuration down, the name as it is now.
+    pub(crate) fn change(
+        &self,
+        container: &mut Container,
+        config: Config,
+    ) -> Result<(), ContainerError> {
+        let _lock = self.lock()?;
+        container.reload()?;
+        let name = container.config.name.clone();
+        container.config = Config { name, ..config };
+        container.set_config()?;
+        events::note(container, "update", None);
+        Ok(())
     }
 
     /// All of them, the newest first. What is being made or removed just now is not among them.
@@ -135,7 +160,19 @@ impl Containers {
         match (all.pop(), all.pop()) {
             (Some(container), None) => Ok(container),
             (Some(_), Some(_)) => Err(ContainerError::Ambiguous(text.to_owned())),
-            _ => Err(unknown()),
+            _ => Err(self.damaged(text).unwrap_or_else(unknown)),
+        }
+    }
+
+    /// Why a container whose id begins so, with four digits at least, is none.
+    fn damaged(&self, text: &str) -> Option<ContainerError> {
+        let entries = std::fs::read_dir(&self.path).ok()?.flatten();
+        let begins =
+            |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(text));
+        let mut entries = entries.filter(|entry| text.len() >= 4 && begins(&entry.file_name()));
+        match Container::open(entries.next()?.path()) {
+            Err(error @ ContainerError::Damaged { .. }) => Some(error),
+            _ => None,
         }
     }
 

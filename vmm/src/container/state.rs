@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use crate::publish::Bound;
 
 /// The code of what was ended by SIGKILL.
@@ -26,6 +27,12 @@ pub(crate) struct State {
     pub(crate) exit_code: u8,
     /// Why it ended, where that was not its first process's end.
     pub(crate) error: String,
+    /// Whether its last end was, or came after, one of its processes' for lack of memory.
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
+    /// What is known of its health, where that is checked.
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
     /// How many times it was started again.
     pub(crate) restarts: u32,
     /// Where its ports are published, when it last ran.

@@ -152,7 +152,7 @@ fn removing_follows_no_link() {
     let directory = place.path().join("containers").join(&made.config.id);
     std::os::unix::fs::symlink(&outside, directory.join(log::NAME)).unwrap();
     assert!(
-        log::Log::open(&made.log_path()).is_err(),
+        log::Log::open(&made.log_path(), log::Limits::default()).is_err(),
         "a link is no log"
     );
     made.remove(&supervision).unwrap();

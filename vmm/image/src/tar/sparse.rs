@@ -9,9 +9,11 @@ const MAX_SEGMENTS: usize = 1 << 18;
 
 /// A piece of a sparse file that is stored: `length` bytes at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Segment {
+    /// Where in the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// Sees that a map runs forwards within `size` and covers exactly the `stored` bytes.

@@ -9,7 +9,8 @@ const SMALL: u64 = 0o7_777_777;
 const LARGE: u64 = 0o77_777_777_777;
 
 /// The header of `entry`, extended header before it included. Its data follows, padded to 512 bytes.
-pub(crate) fn header(entry: &Entry) -> Vec<u8> {
+#[must_use]
+pub fn header(entry: &Entry) -> Vec<u8> {
     let (flag, size, link, device): (u8, u64, &[u8], (u32, u32)) = match &entry.kind {
         Kind::File { size, .. } => (b'0', *size, b"", (0, 0)),
         Kind::HardLink(target) => (b'1', 0, target, (0, 0)),

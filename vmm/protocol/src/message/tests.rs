@@ -1,9 +1,9 @@
 //! Golden bytes: one per message, so that a change of the encoding is seen.
 
 use crate::{
-    Address, Attach, Container, Failure, FromGuest, FromHost, Hello, Limit, Message, MountFlags,
-    Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs,
-    VERSION, WindowSize, encode, read,
+    Address, Attach, Bytes, Change, Container, Entry, EntryKind, Failure, FromGuest, FromHost,
+    Hello, Item, Limit, Message, MountFlags, Network, Opening, Privileges, Process, ProcessId,
+    Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize, Work, encode, read,
 };
 
 #[track_caller]
@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x04\xac\x02",
+        b"\x04\0\0\0\x00\x05\xac\x02",
     );
 }
 
@@ -233,4 +233,61 @@ fn a_copys_first_words() {
         &FromHost::Renew(renewal),
         b"\x06\0\0\0\x05\x02\xaa\xbb\xac\x02",
     );
+}
+
+#[test]
+fn work() {
+    let asked = |work| FromHost::Work {
+        process: ProcessId(2),
+        work,
+    };
+    let pack = Work::Pack {
+        path: "/a".into(),
+        follow: true,
+        whole: false,
+    };
+    golden(&asked(pack), b"\x08\0\0\0\x06\x02\x00\x02/a\x01\x00");
+    let unpack = Work::Unpack {
+        path: "/".into(),
+        name: "b".into(),
+    };
+    golden(&asked(unpack), b"\x07\0\0\0\x06\x02\x01\x01/\x01b");
+    golden(&asked(Work::Changes), b"\x03\0\0\0\x06\x02\x02");
+    golden(&asked(Work::Processes), b"\x03\0\0\0\x06\x02\x03");
+}
+
+#[test]
+fn items() {
+    let entry = Entry {
+        path: "p".into(),
+        kind: EntryKind::File { size: 0x80 },
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        seconds: -1,
+        nanoseconds: 3,
+        attributes: vec![("user.a".into(), Bytes(vec![0]))],
+    };
+    golden(
+        &Item::Entry(entry),
+        b"\x16\0\0\0\x00\x01p\x00\x80\x01\xa4\x03\x01\x02\x01\x03\x01\x06user.a\x01\x00",
+    );
+    golden(&Item::End, b"\x01\0\0\0\x01");
+    golden(
+        &Item::Change(Change::Removed, "/x".into()),
+        b"\x05\0\0\0\x02\x02\x02/x",
+    );
+    let process = Item::Process {
+        stat: "1".into(),
+        uid: 0x80,
+        command: "c".into(),
+    };
+    golden(&process, b"\x07\0\0\0\x03\x011\x80\x01\x01c");
+    golden(&Item::Uptime(0x80), b"\x03\0\0\0\x04\x80\x01");
+}
+
+#[test]
+fn starved() {
+    let process = ProcessId(1);
+    golden(&FromGuest::Starved { process }, b"\x02\0\0\0\x04\x01");
 }

@@ -1,0 +1,290 @@
+//! What goes wrong around containers ends in a clear state and message, and what they suffer is told.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::fixture::{self, scratch};
+use tests::hull;
+use tests::run::store;
+use tests::run::{Outcome, Running, Vm};
+
+/// A container of this name, removed when the test is over.
+struct Detached(&'static str);
+
+impl Detached {
+    fn new(name: &'static str, options: &[&str], script: &str) -> Self {
+        let words = ["-d", "--name", name].into_iter();
+        let words = words.chain(options.iter().copied());
+        let run = hull(["run"]).image(&fixture::busybox());
+        run.options(words).run(script).exits(0);
+        Self(name)
+    }
+
+    fn verb(&self, verb: &str, before: &[&str], after: &[&str]) -> Vm {
+        let words = [verb].into_iter().chain(before.iter().copied());
+        hull(words.chain([self.0]).chain(after.iter().copied()))
+    }
+
+    fn field(&self, field: &str) -> String {
+        let format = format!("--format={{{{.{field}}}}}");
+        let outcome = self.verb("inspect", &[&format], &[]).finish();
+        outcome.out().trim().to_owned()
+    }
+
+    /// Waits until a field is this.
+    fn becomes(&self, field: &str, value: &str) {
+        let start = Instant::now();
+        while self.field(field) != value {
+            let late = start.elapsed() > Duration::from_secs(60);
+            assert!(!late, "{field} is {}, not {value}", self.field(field));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        store().join("containers").join(self.field("Id"))
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _ = self.verb("rm", &["-f"], &[]).finish();
+    }
+}
+
+fn signal(process: &str, signal: Signal) {
+    let process = process.parse().ok().and_then(Pid::from_raw);
+    kill_process(process.expect("a process"), signal).unwrap();
+}
+
+#[test]
+fn a_supervisor_or_a_guest_that_does_not_answer_is_told_in_time() {
+    let it = Detached::new("stands", &[], "exec sleep 1000");
+    let (supervisor, vmm) = (it.field("State.SupervisorPid"), it.field("State.Pid"));
+    // The guest stands still, and nobody has said so.
+    signal(&vmm, Signal::STOP);
+    let exec = it.verb("exec", &[], &["true"]).start();
+    let told = exec.finish();
+    told.exits(125).complains("The guest does not answer");
+    signal(&vmm, Signal::CONT);
+    it.verb("exec", &[], &["true"]).finish().exits(0);
+    signal(&supervisor, Signal::STOP);
+    let tries = [
+        it.verb("exec", &[], &["true"]).start(),
+        it.verb("stop", &["-t", "1"], &[]).start(),
+        it.verb("kill", &[], &[]).start(),
+        it.verb("pause", &[], &[]).start(),
+        it.verb("wait", &[], &[]).start(),
+        it.verb("attach", &[], &[]).start(),
+        it.verb("top", &[], &[]).start(),
+        it.verb("cp", &[], &[]).option("-").start(),
+    ];
+    let mut told: Vec<Outcome> = tries.map(Running::finish).into_iter().collect();
+    // (`cp stands -` is no copy, but an error of its own.)
+    told.pop().unwrap().exits(125);
+    for outcome in told {
+        assert!(!outcome.status.success(), "{outcome:?}");
+        outcome.complains("The supervisor of container stands does not answer");
+        outcome.complains("kill -CONT");
+        assert!(outcome.took < Duration::from_secs(40), "{outcome:?}");
+    }
+    signal(&supervisor, Signal::CONT);
+    it.verb("pause", &[], &[]).finish().exits(0);
+    it.verb("exec", &[], &["true"])
+        .finish()
+        .complains("is paused");
+    it.verb("unpause", &[], &[]).finish().exits(0);
+    it.verb("exec", &[], &["true"]).finish().exits(0);
+}
+
+#[test]
+fn a_corrupted_state_file_is_told_and_harms_no_other() {
+    let (it, other) = (
+        Detached::new("torn", &[], "exec sleep 1000"),
+        Detached::new("whole", &[], "exec sleep 1000"),
+    );
+    it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
+    let directory = it.directory();
+    fs::write(directory.join("state.json"), "{\"status\":\"run").unwrap();
+    assert_eq!(it.field("State.Status"), "exited");
+    assert!(it.field("State.Error").contains("is damaged"));
+    it.verb("start", &[], &[]).finish().exits(0);
+    assert_eq!(it.field("State.Status"), "running");
+    it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
+    let id = it.field("Id");
+    let whole = fs::read(directory.join("config.json")).unwrap();
+    fs::write(directory.join("config.json"), "\0\0\0\0").unwrap();
+    for verb in ["start", "stop", "rm"] {
+        hull([verb, &id]).finish().exits(1).complains("is damaged");
+    }
+    let list = hull(["ps", "--format", "{{.Names}}"]).finish();
+    assert!(list.exits(0).out().contains("whole\n"), "{list:?}");
+    assert_eq!(other.field("State.Status"), "running");
+    fs::write(directory.join("config.json"), whole).unwrap();
+    assert_eq!(it.field("State.Status"), "exited");
+}
+
+#[test]
+fn many_start_at_once() {
+    const NAMES: [&str; 8] = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7"];
+    let runs = NAMES.map(|name| {
+        let run = hull(["run", "-d", "--memory", "64m", "--name", name]);
+        let run = run.image(&fixture::busybox());
+        run.command(["sleep", "1000"]).start()
+    });
+    let all = NAMES.map(Detached);
+    for run in runs.map(Running::finish) {
+        run.exits(0);
+    }
+    for it in &all {
+        assert_eq!(it.field("State.Status"), "running", "{}", it.0);
+    }
+    let words = ["rm", "-f"].into_iter().chain(NAMES);
+    hull(words).finish().exits(0);
+    let left = hull(["ps", "-aq", "--filter", "name=m0"]).finish();
+    left.prints("");
+}
+
+#[test]
+fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
+    let root = scratch("full-disk").unwrap();
+    let mount = |words: &[&str]| {
+        let status = Command::new("mount").args(words).arg(&root).status();
+        assert!(status.unwrap().success(), "the lab's root may mount");
+    };
+    mount(&["-t", "tmpfs", "-o", "size=16m", "tmpfs"]);
+    let hull = |words: &[&str]| hull(words.iter().copied()).host_env("HULL_ROOT", &root);
+    let script = "i=0; while test $i -lt 300000; do echo a line that is not short, number $i; i=$((i+1)); done; exit 7";
+    let run = hull(&["run", "-d", "--name", "full", "--storage", "0"]);
+    run.image(&fixture::busybox()).run(script).exits(0);
+    let waited = hull(&["wait", "full"]).finish();
+    waited.prints("7\n");
+    let inspect = hull(&["inspect", "full", "--format"]);
+    let inspect = inspect.option("{{.State.Status}} {{.State.ExitCode}}");
+    inspect.finish().prints("exited 7\n");
+    let log = hull(&["logs", "--tail", "1", "full"]).finish();
+    assert!(log.exits(0).out().starts_with("a line"), "{log:?}");
+    hull(&["rm", "full"]).finish().exits(0);
+    let status = Command::new("umount").arg(&root).status();
+    assert!(status.unwrap().success());
+    fs::remove_dir(&root).unwrap();
+}
+
+#[test]
+fn events_tell_a_life_and_how_it_ended() {
+    let directory = scratch("events").unwrap();
+    let pidfile = directory.join("pid");
+    // More than the memory: the kernel kills it.
+    let script = "test -e /once && exit 3; touch /once; sync; sleep 1; tail /dev/zero";
+    let options = [
+        "--memory",
+        "64m",
+        "--label",
+        "tier=test",
+        "--log-opt",
+        "max-size=4k",
+        "--log-opt",
+        "max-file=3",
+    ];
+    let options: Vec<_> = options
+        .into_iter()
+        .chain(["--pidfile", pidfile.to_str().unwrap()])
+        .collect();
+    let it = Detached::new("oom", &options, script);
+    let pid = fs::read_to_string(&pidfile).unwrap();
+    assert_eq!(pid, it.field("State.Pid"));
+    it.verb("wait", &[], &[]).finish().prints("137\n");
+    assert_eq!(it.field("State.OOMKilled"), "true");
+    assert_eq!(it.field("HostConfig.LogConfig.Config.max-size"), "4096");
+    let again = it.verb("start", &["-a"], &[]).finish();
+    again.exits(3);
+    assert_eq!(it.field("State.OOMKilled"), "false");
+    it.verb("rename", &[], &["oom-2"]).finish().exits(0);
+    let it = Detached("oom-2");
+    it.verb("rm", &[], &[]).finish().exits(0);
+    let events = hull([
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        "0m",
+        "--filter",
+        "label=tier=test",
+        "--format",
+    ]);
+    let events = events
+        .option("{{.Action}} {{.Actor.Attributes.exitCode}}")
+        .finish();
+    let told: Vec<String> = events
+        .exits(0)
+        .out()
+        .lines()
+        .map(|line| line.replace(" <no value>", ""))
+        .collect();
+    let told: Vec<&str> = told.iter().map(|line| line.trim_end()).collect();
+    let expected = [
+        "create", "start", "oom", "die 137", "start", "die 3", "rename", "destroy",
+    ];
+    assert_eq!(told, expected);
+    let other = hull([
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        "0m",
+        "--filter",
+        "container=no-such",
+    ]);
+    other.finish().prints("");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn another_size_counts_from_the_next_start() {
+    let it = Detached::new("resized", &[], "exec sleep 1000");
+    let outcome = it.verb("update", &["--memory", "96m", "--cpus", "2"], &[]);
+    let outcome = outcome.finish();
+    outcome.exits(0).complains("until it is started again");
+    it.verb("restart", &["-t", "0"], &[]).finish().exits(0);
+    let shown = "nproc; free -m | awk 'NR==2{print $2<96}'";
+    let shown = it.verb("exec", &[], &["sh", "-c", shown]);
+    shown.finish().prints("2\n1\n");
+    // What no machine can have, and nothing at all.
+    for words in [&["--memory", "1k"][..], &[]] {
+        assert!(!it.verb("update", words, &[]).finish().status.success());
+    }
+}
+
+#[test]
+fn health_is_checked_and_told() {
+    let options = [
+        "--health-cmd",
+        "test -e /well",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "2",
+    ];
+    let it = Detached::new("health", &options, "exec sleep 1000");
+    it.becomes("State.Health.Status", "unhealthy");
+    it.verb("exec", &[], &["touch", "/well"]).finish().exits(0);
+    it.becomes("State.Health.Status", "healthy");
+    let list = hull([
+        "ps",
+        "--filter",
+        "health=healthy",
+        "--format",
+        "{{.Names}} {{.Status}}",
+    ])
+    .finish();
+    assert!(
+        list.out().starts_with("health Up ") && list.out().ends_with("(healthy)\n"),
+        "{list:?}"
+    );
+    it.verb("exec", &[], &["rm", "/well"]).finish().exits(0);
+    it.becomes("State.Health.Status", "unhealthy");
+    it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
+}
