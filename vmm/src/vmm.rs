@@ -172,11 +172,7 @@ fn boot(
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel)?;
-    if let Some(settings) = network {
-        let mac = settings.mac;
-        let stack = Stack::new(settings, start.ports, start.journal).map_err(VmmError::Network)?;
-        machine.plug_for(Server::Network, Net::new(stack, mac))?;
-    }
+    plug_network(&mut machine, network, start.ports, start.journal)?;
     let console = if log {
         Some(console(&mut machine)?)
     } else {
@@ -200,6 +196,21 @@ fn plug(
     machine.plug(Entropy::new())?;
     machine.plug(Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?)?;
     machine.plug(Balloon::new())?;
+    Ok(())
+}
+
+/// The network card behind those, if there is one.
+fn plug_network(
+    machine: &mut Machine<Built>,
+    settings: Option<network::Settings>,
+    ports: Vec<network::Port>,
+    journal: Option<network::Files>,
+) -> Result<(), VmmError> {
+    if let Some(settings) = settings {
+        let mac = settings.mac;
+        let stack = Stack::new(settings, ports, journal).map_err(VmmError::Network)?;
+        machine.plug_for(Server::Network, Net::new(stack, mac))?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::net::{RecvFlags, recv};
 
-use super::{Rest, Start, VmmError, boot, chain, now, plug};
+use super::{Rest, Start, VmmError, boot, chain, now, plug, plug_network};
 use crate::machine::memory::GuestMemory;
 use crate::machine::report::Timings;
 use crate::machine::state::MachineState;
@@ -53,6 +53,19 @@ pub(super) fn pour(
     });
     let disks = disks.collect::<Result<_, VmmError>>()?;
     plug(&mut machine, disks, copy(&start.channel)?)?;
+    let ports = start.ports.iter().map(|port| {
+        let socket = copy(&port.socket)?;
+        Ok(network::Port { socket, ..*port })
+    });
+    let ports = ports.collect::<Result<_, VmmError>>()?;
+    let journal = start.journal.as_ref().map(|files| {
+        Ok::<_, VmmError>(network::Files {
+            log: copy(&files.log)?,
+            counts: copy(&files.counts)?,
+        })
+    });
+    let settings = start.config.network.clone();
+    plug_network(&mut machine, settings, ports, journal.transpose()?)?;
     timings.built = now();
     let machine = machine.restore(&state)?;
     timings.loaded = now();
