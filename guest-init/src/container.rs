@@ -7,13 +7,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use protocol::{Container, Sysctl, Tmpfs};
+use protocol::{Container, Sysctl, Tmpfs, Volume};
 use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::failure::{SetupError, refused, refused_file};
-use crate::{directory, furnish, network};
+use crate::{directory, furnish, network, volumes};
 
 /// Docker's: what tells of the host's hardware and kernel. A file is covered by /dev/null, a directory by an empty one.
 const HIDDEN: [&CStr; 11] = [
@@ -91,9 +91,7 @@ pub fn furnish(container: &Container) -> Result<(), SetupError> {
             }
         }
     }
-    for tmpfs in &container.tmpfs {
-        add(tmpfs)?;
-    }
+    mount_all(container)?;
     if !container.confined {
         directory::create(b"/dev/net").map_err(refused_file("create", b"/dev/net"))?;
         for (path, major, minor, mode) in PRIVILEGED_NODES {
@@ -137,6 +135,35 @@ fn set(sysctl: &Sysctl) -> Result<(), SetupError> {
     rustix::io::write(&file, &sysctl.value)
         .map_err(&refused)
         .map(drop)
+}
+
+/// File systems in memory and of the host, each after those that it may lie on.
+fn mount_all(container: &Container) -> Result<(), SetupError> {
+    enum Wanted<'a> {
+        Tmpfs(&'a Tmpfs),
+        Volume(&'a Volume),
+    }
+    let tmpfs = container.tmpfs.iter();
+    let tmpfs = tmpfs.map(|tmpfs| (&tmpfs.path, Wanted::Tmpfs(tmpfs)));
+    let volumes = container.volumes.iter();
+    let volumes = volumes.map(|volume| (&volume.path, Wanted::Volume(volume)));
+    let mut wanted: Vec<_> = tmpfs.chain(volumes).collect();
+    wanted.sort_by_key(|(path, _)| *path);
+    let source = match container.volumes.is_empty() {
+        true => None,
+        false => Some(volumes::Source::mount()?),
+    };
+    for (_, wanted) in wanted {
+        match (wanted, &source) {
+            (Wanted::Tmpfs(tmpfs), _) => add(tmpfs)?,
+            (Wanted::Volume(volume), Some(source)) => source.bind(volume)?,
+            (Wanted::Volume(_), None) => {}
+        }
+    }
+    if let Some(source) = source {
+        source.unmount();
+    }
+    Ok(())
 }
 
 fn add(tmpfs: &Tmpfs) -> Result<(), SetupError> {

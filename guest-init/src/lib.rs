@@ -29,6 +29,7 @@ pub mod streams;
 pub mod supervise;
 pub mod sys;
 pub mod terminal;
+pub mod volumes;
 pub mod work;
 
 use alloc::format;

@@ -29,4 +29,5 @@ mod streams;
 mod terminal;
 mod timings;
 mod upsets;
+mod volumes;
 mod warm;

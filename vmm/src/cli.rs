@@ -55,9 +55,10 @@ mod tag;
 mod top;
 mod update;
 mod version;
+mod volume;
 
 pub(crate) use create::Args as RunArgs;
-pub(crate) use inside::{Capabilities, Inside, Security};
+pub(crate) use inside::{Capabilities, Inside, Mount, Security, Source, Volume, is_name};
 pub(crate) use network::{Connection, Egress, Exposed, Network as NetworkFlags};
 pub(crate) use size::{Size, SizeError};
 
@@ -155,6 +156,8 @@ enum Verb {
     History(history::Args),
     /// Everything about images
     Image(Box<image::Args>),
+    /// Everything about volumes
+    Volume(volume::Args),
     /// The store as a whole
     System(system::Args),
     /// Keep the credentials for a registry
@@ -227,6 +230,7 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::Tag(args) => tag::run(&args, root),
         Verb::History(args) => history::run(&args, root),
         Verb::Image(args) => image::run(&args, root),
+        Verb::Volume(args) => volume::run(&args, root),
         Verb::System(args) => system::run(&args, root),
         Verb::Login(args) => login::run(&args),
         Verb::Logout(args) => logout::run(&args),

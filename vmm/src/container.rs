@@ -23,7 +23,7 @@ mod names;
 mod state;
 pub(crate) mod storage;
 
-pub(crate) use config::{Config, LogDriver, Restart, Way};
+pub(crate) use config::{Config, LogDriver, Restart, Volume, Way};
 pub(crate) use health::{Check, Health, Verdict};
 pub(crate) use home::{Containers, new_id, short};
 pub(crate) use state::{KILLED, State, Status};

@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
 
 mod filter;
 mod layers;
+mod shares;
 mod table;
 
+pub(crate) use layers::MOST_DESCRIPTORS;
+pub(crate) use shares::{Share, Shares};
 pub(crate) use table::Role;
 
 /// What to do on a host that forbids a layer.
@@ -62,36 +65,72 @@ static FILTERS: AtomicBool = AtomicBool::new(false);
 /// Whether the first thread will save the machine.
 static SAVES: AtomicBool = AtomicBool::new(false);
 
+/// Whether threads other than the one that serves files have rights over files to give up.
+static FILE_RIGHTS: AtomicBool = AtomicBool::new(false);
+
 /// Room for the worker thread that newer KVMs add to a process.
 const KERNEL_THREADS: u64 = 2;
 
-/// Gives up everything but `needs`, and says what this host did not let it give up. For a process with one thread.
-pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
+/// Gives up everything but `needs` and what is in `shares`, which become ways to nothing else, and says what this host did not
+/// let it give up. For a process with one thread.
+pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut layer = |layer, done: io::Result<()>| {
         let kept = done.is_ok();
         missing.extend(done.err().map(|cause| Missing { layer, cause }));
         kept
     };
+    let files = !shares.is_empty();
     layer("no_new_privs", layers::no_new_privileges());
-    layer("closed descriptors", close_others(needs.descriptors));
+    let kept = shares
+        .descriptors()
+        .chain(needs.descriptors.iter().copied());
+    layer("closed descriptors", close_others(kept));
     layer(
         "resource limits",
-        layers::limit(needs.writes, needs.network),
+        layers::limit(needs.writes, needs.network, files),
     );
-    layer("a user of its own", layers::leave_root());
-    let apart = layer("namespaces", layers::leave_namespaces(needs.network));
+    // Root serves the files of all users; its namespaces are no user's, or it would lose the right to.
+    let of_root = files && layers::leave_namespaces_as_root(needs.network).is_ok();
+    let apart = of_root || {
+        layer("a user of its own", layers::leave_root());
+        layer("namespaces", layers::leave_namespaces(needs.network, files))
+    };
+    if files {
+        layer("mounts of the shares alone", shares.detach(apart));
+    }
     if apart {
         layer("an empty root", layers::leave_root_directory());
+    }
+    if files {
+        layer("a way to its descriptors", shares.go_to_descriptors());
+    }
+    if of_root {
+        layer(
+            "a user of its own",
+            layers::leave_root_keeping_capabilities(),
+        );
+        shares.of_root = true;
     }
     let landlock = layers::landlock_version();
     if apart && landlock >= layers::COUNTS_BY_NAMESPACE {
         // Elsewhere the limit would count all the user's processes.
-        let threads = u64::from(needs.threads) + 1 + KERNEL_THREADS;
+        let threads = u64::from(needs.threads) + u64::from(files) + 1 + KERNEL_THREADS;
         layer("a limit of threads", layers::limit_threads(threads));
     }
-    layer("Landlock", layers::landlock(landlock, needs.network));
-    layer("no capabilities", layers::drop_capabilities());
+    layer(
+        "Landlock",
+        layers::landlock(landlock, needs.network, shares),
+    );
+    match files && apart {
+        true => {
+            layer("few capabilities", layers::keep_file_capabilities());
+            FILE_RIGHTS.store(true, Ordering::Relaxed);
+        }
+        false => {
+            layer("no capabilities", layers::drop_capabilities());
+        }
+    }
     layer("no core dump", layers::forbid_dumps());
     if layer("system call filters", filter::available()) {
         FILTERS.store(true, Ordering::Relaxed);
@@ -100,9 +139,12 @@ pub(crate) fn enter(needs: &Needs<'_>) -> Vec<Missing> {
     missing
 }
 
-/// Leaves the calling thread only the system calls of its role. Nothing happens in a process that did not [`enter`], or on
-/// a host without filters.
+/// Leaves the calling thread only the rights and system calls of its role. Nothing happens in a process that did not [`enter`];
+/// nothing is filtered on a host without filters.
 pub(crate) fn confine(role: Role) -> io::Result<()> {
+    if role != Role::Files && FILE_RIGHTS.load(Ordering::Relaxed) {
+        layers::drop_capabilities()?;
+    }
     let role = match role {
         Role::Reactor if SAVES.load(Ordering::Relaxed) => Role::Saver,
         role => role,
@@ -114,8 +156,8 @@ pub(crate) fn confine(role: Role) -> io::Result<()> {
 }
 
 /// Closes everything but the standard three and these.
-fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
+fn close_others<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+    let mut keep: Vec<RawFd> = keep.map(|kept| kept.as_raw_fd()).collect();
     keep.sort_unstable();
     let mut first = 3;
     for kept in keep.into_iter().filter(|kept| *kept >= 3) {

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use crate::config::VmConfig;
+use crate::jail::Share;
 use crate::library::Opened;
 use crate::machine::report::Report;
 use crate::vmm::{DiskFile, Goal, Start, StartError, receive_report};
@@ -60,6 +61,7 @@ impl Vmm {
         disks: Vec<DiskFile>,
         ports: Vec<network::Port>,
         journal: Option<network::Files>,
+        shares: Vec<Share>,
         goal: Goal,
     ) -> Result<Self, LaunchError> {
         let kvm = open_kvm()?;
@@ -72,6 +74,7 @@ impl Vmm {
             initramfs: initramfs.file.into(),
             channel: channel_end,
             disks,
+            shares,
             goal,
             ports,
             journal,

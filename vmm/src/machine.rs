@@ -42,6 +42,7 @@ pub(crate) mod state;
 mod still;
 mod uart;
 mod vcpu;
+mod waiter;
 
 pub(crate) use devices::Server;
 pub(crate) use reactor::Happening;

@@ -31,6 +31,7 @@ mod template;
 mod terminal;
 mod timings;
 mod vmm;
+mod volume;
 
 use std::process::ExitCode;
 

@@ -22,6 +22,8 @@ mod network;
 
 pub(crate) use network::ports;
 
+pub(crate) use inside::volumes;
+
 /// The first process of a container.
 const WORKLOAD: ProcessId = ProcessId(1);
 /// Linux's HOST_NAME_MAX.

@@ -61,6 +61,12 @@ pub(crate) enum PolicyError {
     Publish { rule: String, port: String },
     #[error("Rule {rule:?} of {FILE}: {text:?} is no port and no range of ports")]
     Port { rule: String, text: String },
+    #[error("Rule {rule:?} of {FILE} does not allow {} in a container{how}", .path.display())]
+    Volume {
+        rule: String,
+        path: PathBuf,
+        how: &'static str,
+    },
 }
 
 /// The file. A key that is not here is refused: it would restrict nothing.
@@ -92,6 +98,11 @@ struct Rule {
     /// Whether `host-gateway` may lead to the host's own ports. Absent: it may.
     #[serde(rename = "host-gateway")]
     host_gateway: Option<bool>,
+    /// Directories of the host that may be seen in containers, with what is beneath. Absent: any. Volumes are always allowed: they
+    /// are hull's own.
+    volumes: Option<Vec<PathBuf>>,
+    /// Those that may be seen but not changed.
+    volumes_read_only: Option<Vec<PathBuf>>,
 }
 
 /// The rules that hold for who is asking. Each of them must allow a run.
@@ -185,6 +196,27 @@ impl Policy {
                     },
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a container may see this directory or file of the host, whose path has no links.
+    pub(crate) fn permits_volume(&self, path: &Path, read_only: bool) -> Result<(), PolicyError> {
+        let among = |list: &Option<Vec<PathBuf>>| {
+            let mut list = list.iter().flatten();
+            list.any(|allowed| path.starts_with(allowed))
+        };
+        for rule in &self.rules {
+            let free = rule.volumes.is_none() && rule.volumes_read_only.is_none();
+            let reads = among(&rule.volumes_read_only);
+            if free || among(&rule.volumes) || reads && read_only {
+                continue;
+            }
+            return Err(PolicyError::Volume {
+                rule: rule.name.clone(),
+                path: path.to_owned(),
+                how: if reads { " unless it is read-only" } else { "" },
+            });
         }
         Ok(())
     }

@@ -17,13 +17,14 @@ use crate::container::log::Log;
 use crate::container::{Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
+use crate::jail::Share;
 use crate::launch::{Died, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
 use crate::vmm::{DiskFile, Goal};
-use crate::{host, human, resolving, sys};
+use crate::{host, human, resolving, sys, volume};
 
 /// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -316,7 +317,11 @@ impl Supervisor {
         let config = &self.container.config;
         // What cannot be written or removed is made good by whoever looks at the container next.
         let _ = match config.remove {
-            true => self.container.remove(&self.supervision),
+            true => {
+                let removed = self.container.remove(&self.supervision);
+                volume::remove_anonymous(&self.container.config.volumes);
+                removed
+            }
             false => self.container.set_state(&state),
         };
         let Self {
@@ -354,6 +359,11 @@ impl Supervisor {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
             disk: self.container.disk()?,
+            shares: config
+                .volumes
+                .iter()
+                .map(volume::share)
+                .collect::<Result<_, _>>()?,
         };
         let launch = |goal| self.parts.launch(&config.machine, own, goal);
         if !config.may_be_warm() {
@@ -418,6 +428,8 @@ pub(crate) struct Own {
     ports: Vec<Port>,
     /// Where its network writes.
     journal: Option<Files>,
+    /// What it sees of the host.
+    shares: Vec<Share>,
     /// What keeps what it writes.
     disk: Option<std::fs::File>,
 }
@@ -454,8 +466,16 @@ impl Parts {
             settings.resolvers = resolving::of_host().servers;
         }
         let disks = [root].into_iter().chain(kept).collect();
-        let Own { ports, journal, .. } = own;
-        Vmm::start(machine, kernel, initramfs, disks, ports, journal, goal).map_err(host::unfit)
+        let Own {
+            ports,
+            journal,
+            shares,
+            ..
+        } = own;
+        Vmm::start(
+            machine, kernel, initramfs, disks, ports, journal, shares, goal,
+        )
+        .map_err(host::unfit)
     }
 }
 

@@ -22,6 +22,13 @@ use vm_memory::{
 };
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
+mod jail;
+
+pub(crate) use jail::{
+    can_kill_by_filter, clone_mount, close_range, filter_calls, forbid, landlock_version,
+    mount_nowhere, restrict_mount, unshare,
+};
+
 /// Size of a page, and of the guards around guest memory.
 pub(crate) const PAGE: usize = 4096;
 /// Host address and guest address of memory agree modulo this, so that KVM can use large pages.
@@ -292,75 +299,6 @@ pub(crate) fn fork() -> io::Result<Forked> {
         0 => Ok(Forked::Child),
         _ => Ok(Forked::Parent),
     }
-}
-
-/// Closes this process's descriptors `first` to `last`. Whoever still owns one of them gets EBADF from then on.
-pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
-    // SAFETY: takes numbers only. No owner of a descriptor relies on it for memory.
-    made(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
-}
-
-/// Moves this process, which has a single thread, into new namespaces (`CLONE_NEW*`).
-pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
-    // SAFETY: takes a number. Namespaces change what names mean, not memory or descriptors.
-    made(unsafe { libc::unshare(namespaces) }.into()).map(drop)
-}
-
-/// An empty file system, read-only, mounted nowhere.
-pub(crate) fn mount_nowhere() -> io::Result<OwnedFd> {
-    const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY
-        | libc::MOUNT_ATTR_NOSUID
-        | libc::MOUNT_ATTR_NODEV
-        | libc::MOUNT_ATTR_NOEXEC;
-    let (kind, cloexec) = (c"ramfs".as_ptr(), 1);
-    // SAFETY: the name is a constant that ends in a zero.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind, cloexec) })?;
-    let (raw, create, none) = (context.as_raw_fd(), 6, null_mut::<libc::c_void>());
-    // SAFETY: FSCONFIG_CMD_CREATE takes no key and no value.
-    made(unsafe { libc::syscall(libc::SYS_fsconfig, raw, create, none, none, 0) })?;
-    // SAFETY: takes numbers only.
-    owned(unsafe { libc::syscall(libc::SYS_fsmount, raw, cloexec, READ_ONLY) })
-}
-
-/// The version of this host's Landlock.
-pub(crate) fn landlock_version() -> io::Result<u32> {
-    let (nothing, ask) = (null_mut::<libc::c_void>(), 1);
-    // SAFETY: asked for its version, the call reads no memory.
-    let version =
-        made(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, ask) })?;
-    u32::try_from(version).map_err(io::Error::other)
-}
-
-/// Takes these rights over files, networks and other processes from this process by Landlock, everywhere.
-pub(crate) fn forbid(files: u64, network: u64, scopes: u64) -> io::Result<()> {
-    let rules = [files, network, scopes];
-    // Older versions know a shorter structure and refuse one that goes on with anything but zeros.
-    let length = size_of_val(&rules);
-    // SAFETY: the kernel reads `length` bytes, which `rules` has.
-    let rules = owned(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, rules.as_ptr(), length, 0)
-    })?;
-    // SAFETY: takes numbers only.
-    made(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) }).map(drop)
-}
-
-/// Fails where filters that kill the process are not to be had.
-pub(crate) fn can_kill_by_filter() -> io::Result<()> {
-    let answer = libc::SECCOMP_RET_KILL_PROCESS;
-    let question = libc::SECCOMP_GET_ACTION_AVAIL;
-    // SAFETY: the kernel reads the four bytes of `answer`.
-    made(unsafe { libc::syscall(libc::SYS_seccomp, question, 0, &raw const answer) }).map(drop)
-}
-
-/// Lets `program` decide over every later system call of the calling thread.
-pub(crate) fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(io::Error::other)?,
-        filter: program.as_ptr().cast_mut(),
-    };
-    let order = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: the kernel copies `len` instructions, which the slice has, checks them, and writes nothing.
-    made(unsafe { libc::syscall(libc::SYS_seccomp, order, 0, &raw const program) }).map(drop)
 }
 
 /// What a system call gave, or its error.

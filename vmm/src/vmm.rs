@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use network::Stack;
 use rustix::process::{
@@ -14,7 +15,7 @@ use rustix::process::{
 use rustix::thread::set_no_new_privs;
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use virtio::{Access, Balloon, Block, Console, Entropy, MediumError, Net, Vsock};
+use virtio::{Access, Balloon, Block, Console, Entropy, Fs, MediumError, Net, Vsock, fs};
 
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
@@ -30,6 +31,12 @@ pub(crate) use start::{DiskFile, Goal, Rest, Start, StartError, receive_report, 
 
 /// The guest's address on its vsock; the host's is 2. There is only one guest on it.
 const GUEST_CID: u32 = 3;
+/// Files that are open at a time even where the host's limit is low.
+const LEAST_OPEN: usize = 128;
+/// Bytes of memory that a guest needs to know a file: a guest that means well never knows more.
+const NODE: u64 = 1 << 10;
+/// And what no guest needs.
+const MOST_NODES: usize = 4 << 20;
 
 /// What ends a VMM process before its guest does.
 #[derive(Debug, Error)]
@@ -136,7 +143,8 @@ enum Left {
 fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), VmmError> {
     let mut start = Start::receive(launcher)?;
     timings.received = now();
-    enter_jail(&start, launcher)?;
+    let mut shares = jail::Shares::new(std::mem::take(&mut start.shares));
+    enter_jail(&start, &mut shares, launcher)?;
     // A process that is stopped does not see its launcher's sockets close. After the jail, for a change of user unsets it.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !probe::has_virtualisation() {
@@ -146,7 +154,7 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     let goal = std::mem::replace(&mut start.goal, Goal::Boot);
     let (machine, console) = match &goal {
         Goal::Restore(rest) => (rest::restore(start, rest, timings)?, None),
-        Goal::Boot | Goal::Save { .. } => boot(start, timings)?,
+        Goal::Boot | Goal::Save { .. } => boot(start, shares, timings)?,
     };
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
@@ -164,15 +172,21 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
 /// The machine with all its devices, in front of its kernel; and what its console prints, if it has one.
 fn boot(
     start: Start,
+    shares: jail::Shares,
     timings: &mut Timings,
 ) -> Result<(Machine<Paused>, Option<OwnedFd>), VmmError> {
     let memory = GuestMemory::new(start.config.memory).map_err(VmmError::Memory)?;
+    let bytes = start.config.memory.bytes();
     let log = start.config.kernel_log;
     let network = start.config.network.clone();
+    let networked = network.is_some();
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel)?;
     plug_network(&mut machine, network, start.ports, start.journal)?;
+    if let Some(volumes) = volumes(shares, bytes, networked) {
+        machine.plug(volumes)?;
+    }
     let console = if log {
         Some(console(&mut machine)?)
     } else {
@@ -215,7 +229,12 @@ fn plug_network(
 }
 
 /// Gives up all that the machine does not need.
-fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
+fn enter_jail(
+    start: &Start,
+    shares: &mut jail::Shares,
+    launcher: BorrowedFd<'_>,
+) -> Result<(), VmmError> {
+    let writes_shares = shares.all.iter().any(|share| !share.read_only);
     let fixed = [&start.kvm, &start.kernel, &start.initramfs, &start.channel];
     let disks = start.disks.iter().map(|disk| &disk.file);
     let rest = start.goal.rest().into_iter();
@@ -232,14 +251,18 @@ fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();
-    let missing = jail::enter(&jail::Needs {
+    let needs = jail::Needs {
         descriptors: &descriptors,
         // The log is standard error, which may be a file.
-        writes: saves || start.config.kernel_log || start.disks.iter().any(|d| !d.read_only),
+        writes: saves
+            || writes_shares
+            || start.config.kernel_log
+            || start.disks.iter().any(|d| !d.read_only),
         saves,
         network: start.config.network.is_some(),
         threads: start.config.cpus.count() + u8::from(start.config.network.is_some()),
-    });
+    };
+    let missing = jail::enter(&needs, shares);
     match start.config.jail {
         jail::Mode::Strict if !missing.is_empty() => {
             let layers: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -247,6 +270,44 @@ fn enter_jail(start: &Start, launcher: BorrowedFd<'_>) -> Result<(), VmmError> {
         }
         jail::Mode::Strict | jail::Mode::Auto => Ok(()),
     }
+}
+
+/// The device that has the volumes, if there are any.
+fn volumes(shares: jail::Shares, memory: u64, network: bool) -> Option<Fs> {
+    let directory = Arc::new(shares.descriptors?);
+    // What the rest of the process has is left to it.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let flows = if network {
+        network::MOST_DESCRIPTORS
+    } else {
+        0
+    };
+    let others = jail::MOST_DESCRIPTORS + flows;
+    let open = limit.unwrap_or(0).saturating_sub(others);
+    let bounds = fs::Bounds {
+        descriptors: usize::try_from(open).unwrap_or(0).max(LEAST_OPEN),
+        nodes: usize::try_from(memory / NODE)
+            .unwrap_or(MOST_NODES)
+            .min(MOST_NODES),
+    };
+    let owners = match shares.of_root {
+        true => fs::Owners::Same,
+        false => fs::Owners::Own,
+    };
+    let all = shares.all.into_iter().map(|share| fs::Share {
+        root: share.root,
+        read_only: share.read_only,
+    });
+    // The working directory.
+    let prefix = "";
+    let descriptors = fs::Descriptors { directory, prefix };
+    Some(Fs::new(
+        protocol::VOLUMES_TAG,
+        all.collect(),
+        owners,
+        descriptors,
+        bounds,
+    ))
 }
 
 fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {

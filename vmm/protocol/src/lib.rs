@@ -44,12 +44,15 @@ pub use item::{Change, Entry, EntryKind, Item, Work};
 pub use message::{
     Address, Attach, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit, MountFlags,
     Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs,
-    WindowSize,
+    Volume, WindowSize,
 };
 
 /// The host's vsock port on which it expects guest init (vsock CID 2).
 pub const AGENT_PORT: u32 = 1024;
 
+/// What guest init knows the file system device by that has the volumes.
+pub const VOLUMES_TAG: &str = "volumes";
+
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;

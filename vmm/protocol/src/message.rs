@@ -133,6 +133,8 @@ pub struct Container {
     pub pids: Option<u64>,
     /// The network card's addresses; `None`: there is no card.
     pub network: Option<Network>,
+    /// What of the host's file system device is mounted; in any order, mount points before what lies on them.
+    pub volumes: Vec<Volume>,
 }
 
 /// How the network card is set up.
@@ -153,6 +155,19 @@ pub struct Address {
     pub prefix: u8,
     /// The router to everywhere else, of the same length.
     pub gateway: Bytes,
+}
+
+/// A directory or a file of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where it is mounted: an absolute path, created when missing.
+    pub path: Bytes,
+    /// Its number, which is its name in the root of the device's file system ([`VOLUMES_TAG`](crate::VOLUMES_TAG)).
+    pub number: u16,
+    /// Whether the guest mounts it read-only. What must not change does not for the host's sake, not for this one's.
+    pub read_only: bool,
+    /// Whether it gets what the image has at its path, should it be empty.
+    pub fill: bool,
 }
 
 /// A kernel parameter.

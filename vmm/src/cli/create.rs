@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::trust::Origin;
 use image::{Image, Store, StoreError};
 
-use super::{Inside, NetworkFlags, Size, health};
+use super::{Inside, NetworkFlags, Size, Source, health};
 use crate::agent::Task;
 use crate::container::log::{Limits, LogOption};
 use crate::container::storage as disk;
-use crate::container::{self, Config, Container, Containers, LogDriver, Restart, Supervision};
+use crate::container::{
+    self, Config, Container, Containers, LogDriver, Restart, Supervision, Volume,
+};
 use crate::failure::Failure;
 use crate::library::Library;
 use crate::policy::Policy;
 use crate::registry::{Fetch, Wanted, When};
 use crate::supervise::{self, Parts};
+use crate::volume::{self, Volumes};
 use crate::{host, human, jail, plan, signal, store};
 
 #[derive(Debug, clap::Args)]
@@ -192,6 +195,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let exposed = image.execution.exposed_ports.keys();
     let ports = plan::ports(&args.network, exposed)?;
     policy.permits_ports(&ports)?;
+    let root = store::directory(root)?;
+    // Held until the container is there, which then has them.
+    let (volumes, _held) = volumes(args, &root, &policy)?;
     let kept = !(args.rm && fate.stays);
     let words = task.process.argv.iter();
     let config = Config {
@@ -228,6 +234,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         storage: storage(args)?,
         timings: fate.timings,
         start: args.start,
+        volumes,
     };
     let parts = Parts {
         kernel,
@@ -241,7 +248,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         })?;
     }
     let mut cidfile = args.cidfile.as_ref().map(new_file).transpose()?;
-    let containers = Containers::open(&store::directory(root)?)?;
+    let containers = Containers::open(&root)?;
     let (container, supervision) = containers.create(config, &task)?;
     if let Some(file) = &mut cidfile {
         file.write_all(container.config.id.as_bytes())?;
@@ -280,6 +287,27 @@ fn limits(args: &Args) -> Limits {
         }
     }
     limits
+}
+
+/// What the container is to see of the host, and what keeps it there.
+fn volumes(
+    args: &Args,
+    root: &Path,
+    policy: &Policy,
+) -> Result<(Vec<Volume>, Option<File>), Failure> {
+    let wanted: Vec<_> = plan::volumes(&args.inside).collect();
+    if wanted.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    for volume in &wanted {
+        if let Source::Path(path) = &volume.source {
+            policy.permits_volume(&volume::resolved(path)?, volume.read_only)?;
+        }
+    }
+    let volumes = Volumes::open(root)?;
+    let held = volumes.hold()?;
+    let found = wanted.into_iter().map(|wanted| volumes.find(wanted));
+    Ok((found.collect::<Result<_, _>>()?, Some(held)))
 }
 
 /// How often an image that others remove is looked for.

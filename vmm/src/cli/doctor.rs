@@ -47,13 +47,16 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         }
     }
     // Last, for it cannot be undone.
-    let missing = jail::enter(&jail::Needs {
-        descriptors: &[],
-        writes: true,
-        saves: false,
-        network: false,
-        threads: 1,
-    });
+    let missing = jail::enter(
+        &jail::Needs {
+            descriptors: &[],
+            writes: true,
+            saves: false,
+            network: false,
+            threads: 1,
+        },
+        &mut jail::Shares::default(),
+    );
     if missing.is_empty() {
         println!("ok    {:<12}every layer is allowed", "jail");
     }

@@ -10,12 +10,14 @@ mod names;
 mod security;
 mod tmpfs;
 mod ulimit;
+mod volume;
 
 pub(crate) use capability::Capabilities;
 pub(crate) use names::{Host, Parameter};
 pub(crate) use security::Security;
 pub(crate) use tmpfs::{Mount, Tmpfs};
 pub(crate) use ulimit::Ulimit;
+pub(crate) use volume::{Source, Volume, is_name};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Inside the container")]
@@ -41,7 +43,11 @@ pub(crate) struct Inside {
     /// [default options: noexec,nosuid,nodev]
     #[arg(long, value_name = "DIR[:OPTIONS]")]
     pub(crate) tmpfs: Vec<Tmpfs>,
-    /// Mount a file system in memory: type=tmpfs,target=DIR[,tmpfs-size=SIZE][,tmpfs-mode=MODE][,readonly]
+    /// Have a directory or file of the host in the container, or a volume; OPTIONS are ro and nocopy
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    pub(crate) volume: Vec<Volume>,
+    /// The same in words: type=bind|volume|tmpfs,source=PATH|NAME,target=DIR[,readonly], also volume-nocopy,
+    /// tmpfs-size=SIZE, tmpfs-mode=MODE
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub(crate) mount: Vec<Mount>,
     /// Size of /dev/shm [default: 64m]

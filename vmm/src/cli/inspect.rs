@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{ask, image};
-use crate::container::{Container, ContainerError, Restart, Status};
+use crate::container::{Container, ContainerError, Restart, Status, Volume};
 use crate::failure::Failure;
 use crate::listing::{self, Format};
 use crate::{human, publish, store};
@@ -116,6 +116,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         "Image": config.image_id,
         "Name": format!("/{}", config.name),
         "RestartCount": state.restarts,
+        "Mounts": config.volumes.iter().map(mount).collect::<Vec<_>>(),
         "LogPath": container.log_path(),
         "HostConfig": {
             "AutoRemove": config.remove,
@@ -164,4 +165,15 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "StopTimeout": config.stop_timeout,
         },
     }))
+}
+
+/// docker's words about a volume.
+fn mount(volume: &Volume) -> Value {
+    json!({
+        "Type": if volume.name.is_some() { "volume" } else { "bind" },
+        "Name": volume.name.as_deref().unwrap_or_default(),
+        "Source": volume.path,
+        "Destination": volume.target,
+        "RW": !volume.read_only,
+    })
 }

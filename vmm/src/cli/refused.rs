@@ -2,7 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-const NO_FILES: &str = "Containers share no files with the host yet: send them in with -i and take them from standard output.";
+const NO_OTHER_VOLUMES: &str =
+    "Name the volumes once more with -v; there is one kind of them, on this host.";
 const NO_NETWORK: &str = "Containers do not see each other yet: publish a port of one with -p, and reach it from the other with --add-host NAME:host-gateway.";
 const OWN_KERNEL: &str = "Leave it out: each container has a kernel of its own, and shares no namespace with the host or another container.";
 const NO_DEVICES: &str = "Devices of the host are never passed into a container; --privileged gives it its own kernel's /dev/fuse, /dev/kmsg and /dev/net/tun.";
@@ -14,10 +15,7 @@ const FLAGS: [(&[&str], &str); 6] = [
         &["--storage-opt"],
         "--storage SIZE bounds what the container may write.",
     ),
-    (
-        &["-v", "--volume", "--volumes-from", "--volume-driver"],
-        NO_FILES,
-    ),
+    (&["--volumes-from", "--volume-driver"], NO_OTHER_VOLUMES),
     (
         &[
             "--ip6",

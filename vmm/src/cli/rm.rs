@@ -8,13 +8,16 @@ use super::ask;
 use super::ps::{self, Filter};
 use crate::container::{Container, ContainerError};
 use crate::failure::Failure;
-use crate::signal;
+use crate::{signal, volume};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// End containers that run
     #[arg(short, long)]
     force: bool,
+    /// Remove also their volumes that nobody named
+    #[arg(short, long)]
+    volumes: bool,
     /// Containers: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -47,7 +50,11 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
             // It was to be removed at its end, and is.
             Err(_) if container.config.remove && !container.is_there() => Ok(()),
             removed => removed,
+        }?;
+        if args.volumes {
+            volume::remove_anonymous(&container.config.volumes);
         }
+        Ok(())
     })
 }
 

@@ -74,7 +74,7 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
         refused::advice(&error)
     };
     for flag in [
-        "-v",
+        "--volumes-from",
         "--link=db",
         "--userns=host",
         "--device",

@@ -66,13 +66,19 @@ pub(crate) struct Config {
     /// How its machine comes to be.
     #[serde(default)]
     pub(crate) start: Way,
+    /// What it sees of the host, by the numbers of its task's volumes.
+    #[serde(default)]
+    pub(crate) volumes: Vec<Volume>,
 }
 
 impl Config {
     /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot, and
-    /// a template has no disk but the image's.
+    /// a template has no disk but the image's, and no volumes.
     pub(crate) fn may_be_warm(&self) -> bool {
-        self.start != Way::Cold && !self.machine.kernel_log && self.storage == 0
+        self.start != Way::Cold
+            && !self.machine.kernel_log
+            && self.storage == 0
+            && self.volumes.is_empty()
     }
 }
 
@@ -86,6 +92,19 @@ pub(crate) enum Way {
     Cold,
     /// From a template, which is made first where there is none.
     Warm,
+}
+
+/// A directory or file of the host in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    /// The volume's name, if it is one.
+    pub(crate) name: Option<String>,
+    /// Where it is on the host, without links when the container was made.
+    pub(crate) path: PathBuf,
+    /// Where it is in the container.
+    pub(crate) target: String,
+    /// Nothing in it changes.
+    pub(crate) read_only: bool,
 }
 
 /// What becomes of a container's output.

@@ -1,21 +1,31 @@
 //! The layers of the jail that are the whole process's, one function each. Refuses to know their order.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Gid, Resource, Rlimit, Uid, getpid, getrlimit, getuid, setrlimit,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::shares::Shares;
 use crate::sys;
 
 /// More than the most connections, devices and vCPUs take together.
-const MOST_DESCRIPTORS: u64 = 512;
+pub(crate) const MOST_DESCRIPTORS: u64 = 512;
+/// What serving files may take besides, where the host's limit is as high.
+const MOST_OPEN_FILES: u64 = 32 << 10;
+
+/// Rights over files that are not those of the process's user: to serve those of all users, or those whose modes keep even their
+/// owner out.
+pub(super) const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID);
 
 /// Started by root, the process becomes this plus its process number: nobody's, and no two VMMs' at a time. No distribution
 /// hands these out.
@@ -33,6 +43,12 @@ const FILE_RIGHTS: [(u32, u64); 4] = [
     (3, 1 << 14), // truncate
     (5, 1 << 15), // ioctl on devices
 ];
+/// Landlock's rights to read a file and a directory.
+const READING: u64 = 1 << 2 | 1 << 3;
+/// To execute, to make device nodes, and to speak to devices: nobody's in a share.
+const NEVER: u64 = 1 | 1 << 6 | 1 << 11 | 1 << 15;
+/// Those that a rule for a file alone can give: execute, write, read, truncate.
+const OF_FILES: u64 = 0b111 | 1 << 14;
 /// Binding TCP sockets, and connecting them.
 const BIND_RIGHT: (u32, u64) = (4, 0b01);
 const CONNECT_RIGHT: (u32, u64) = (4, 0b10);
@@ -52,15 +68,19 @@ pub(super) fn close(first: RawFd, last: RawFd) -> io::Result<()> {
     }
 }
 
-/// No core dumps, few descriptors unless it needs one for each of a guest's flows, and no growing files unless it writes some.
-pub(super) fn limit(writes: bool, network: bool) -> io::Result<()> {
+/// No core dumps, few descriptors unless it needs one for each of a guest's flows or serves files, and no growing files unless it
+/// writes some.
+pub(super) fn limit(writes: bool, network: bool, files: bool) -> io::Result<()> {
     most(Resource::Core, 0)?;
-    if network {
+    if network || files {
+        let flows = if network {
+            ::network::MOST_DESCRIPTORS
+        } else {
+            0
+        };
+        let open = if files { MOST_OPEN_FILES } else { 0 };
         // As far as the user's own limit goes.
-        raise(
-            Resource::Nofile,
-            MOST_DESCRIPTORS + ::network::MOST_DESCRIPTORS,
-        )?;
+        raise(Resource::Nofile, MOST_DESCRIPTORS + flows + open)?;
     } else {
         most(Resource::Nofile, MOST_DESCRIPTORS)?;
     }
@@ -113,16 +133,53 @@ fn become_user(number: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(user, user, user)?)
 }
 
-/// New and empty ones of everything that has namespaces, but processes, and but networks for who is one.
-pub(super) fn leave_namespaces(network: bool) -> io::Result<()> {
-    let net = if network { 0 } else { libc::CLONE_NEWNET };
-    sys::unshare(
-        net | libc::CLONE_NEWUSER
-            | libc::CLONE_NEWNS
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP,
-    )
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+
+/// All kinds that are left, but networks for who is one.
+fn namespaces(network: bool) -> i32 {
+    NAMESPACES | if network { 0 } else { libc::CLONE_NEWNET }
+}
+
+/// New and empty ones of everything that has namespaces, but processes. Where it serves `files` the user and group keep their
+/// numbers, so that their files are theirs.
+pub(super) fn leave_namespaces(network: bool, files: bool) -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    sys::unshare(libc::CLONE_NEWUSER | namespaces(network))?;
+    if files {
+        // The maps of a process that may not be looked into are root's to write.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        let line = |number: u32| format!("{number} {number} 1");
+        let written = std::fs::write("/proc/self/setgroups", "deny")
+            .and_then(|()| std::fs::write("/proc/self/uid_map", line(user.as_raw())))
+            .and_then(|()| std::fs::write("/proc/self/gid_map", line(group.as_raw())));
+        forbid_dumps()?;
+        written?;
+    }
+    Ok(())
+}
+
+/// The same but for the user namespace, in which root would be root of nothing.
+pub(super) fn leave_namespaces_as_root(network: bool) -> io::Result<()> {
+    match getuid().is_root() {
+        true => sys::unshare(namespaces(network)),
+        false => Err(Errno::PERM.into()),
+    }
+}
+
+/// Root becomes nobody, with root's rights over files.
+pub(super) fn leave_root_keeping_capabilities() -> io::Result<()> {
+    set_keep_capabilities(true)?;
+    let left = leave_root();
+    set_keep_capabilities(false)?;
+    left
+}
+
+/// A directory, opened for what can be found in it.
+pub(super) fn open_directory(path: &str) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 /// The root directory becomes an empty, read-only file system that is mounted nowhere.
@@ -137,9 +194,16 @@ pub(super) fn landlock_version() -> u32 {
     sys::landlock_version().unwrap_or(0)
 }
 
-/// Forbids all that this version of Landlock can forbid, but connecting to who is a network: the ports it serves are bound
-/// already.
-pub(super) fn landlock(version: u32, network: bool) -> io::Result<()> {
+/// What is allowed in a share.
+pub(super) fn share_rights(read_only: bool, directory: bool) -> u64 {
+    let all = FILE_RIGHTS.into_iter().fold(0, |all, (_, some)| all | some);
+    let rights = if read_only { READING } else { all & !NEVER };
+    if directory { rights } else { rights & OF_FILES }
+}
+
+/// Forbids all that this version of Landlock can forbid, but what `shares` are for, and connecting to who is a network: the ports
+/// it serves are bound already.
+pub(super) fn landlock(version: u32, network: bool, shares: &Shares) -> io::Result<()> {
     if version == 0 {
         return Err(Errno::NOSYS.into());
     }
@@ -148,7 +212,10 @@ pub(super) fn landlock(version: u32, network: bool) -> io::Result<()> {
         .into_iter()
         .fold(0, |all, some| all | since(some));
     let connect = if network { 0 } else { since(CONNECT_RIGHT) };
-    sys::forbid(files, since(BIND_RIGHT) | connect, since(SCOPES))
+    let allowed = shares
+        .rights()
+        .map(|(share, rights)| (share, rights & files));
+    sys::forbid(files, since(BIND_RIGHT) | connect, since(SCOPES), allowed)
 }
 
 /// A new user namespace gives its maker all capabilities inside it.
@@ -159,6 +226,16 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
         inheritable: CapabilitySet::empty(),
     };
     Ok(set_capabilities(None, none)?)
+}
+
+/// All but those over files.
+pub(super) fn keep_file_capabilities() -> io::Result<()> {
+    let kept = CapabilitySets {
+        effective: FILE_CAPABILITIES,
+        permitted: FILE_CAPABILITIES,
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(set_capabilities(None, kept)?)
 }
 
 /// Nobody may look into its memory: no core, no ptrace, no `/proc/PID/mem` for its user.

@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Saver,
     /// Is the guest's network.
     Network,
+    /// Serves the host's files that the guest was given.
+    Files,
 }
 
 /// A system call that is expected.
@@ -60,6 +62,7 @@ impl Role {
             Self::Vcpu => (VCPU, &[]),
             Self::Saver => (REACTOR, SAVER),
             Self::Network => (NETWORK, &[]),
+            Self::Files => (FILES, &[]),
         };
         BOTH.iter().chain(own).chain(more)
     }
@@ -258,4 +261,50 @@ const NETWORK: &[Rule] = &[
 const VCPU: &[Rule] = &[
     // Running it, and where it was when KVM could not go on.
     rule(libc::SYS_ioctl, &[Check::OneOf(1, VCPU_REQUESTS)]),
+];
+
+/// The thread that serves files. It has no path but names beneath directories it was handed; what those lead to, mounts of their
+/// own and Landlock bound.
+const FILES: &[Rule] = &[
+    // Waiting for requests.
+    rule(libc::SYS_epoll_wait, ANY),
+    rule(libc::SYS_epoll_pwait, ANY),
+    // Looking a name up, opening what was found, making files.
+    rule(libc::SYS_openat2, ANY),
+    // What is found.
+    rule(libc::SYS_fstat, ANY),
+    rule(libc::SYS_newfstatat, ANY),
+    rule(libc::SYS_fstatfs, ANY),
+    rule(libc::SYS_readlinkat, ANY),
+    rule(libc::SYS_getdents64, ANY),
+    // What is in it.
+    rule(libc::SYS_preadv, ANY),
+    rule(libc::SYS_pwritev, ANY),
+    rule(libc::SYS_pwritev2, ANY),
+    rule(libc::SYS_lseek, ANY),
+    rule(libc::SYS_ftruncate, ANY),
+    rule(libc::SYS_fallocate, ANY),
+    rule(libc::SYS_copy_file_range, ANY),
+    // Making it last.
+    rule(libc::SYS_fsync, ANY),
+    rule(libc::SYS_fdatasync, ANY),
+    rule(libc::SYS_syncfs, ANY),
+    // Entries.
+    rule(libc::SYS_mkdirat, ANY),
+    rule(libc::SYS_mknodat, ANY),
+    rule(libc::SYS_symlinkat, ANY),
+    rule(libc::SYS_linkat, ANY),
+    rule(libc::SYS_unlinkat, ANY),
+    rule(libc::SYS_renameat2, ANY),
+    // Owners, modes, times.
+    rule(libc::SYS_fchownat, ANY),
+    rule(libc::SYS_fchmodat, ANY),
+    rule(libc::SYS_utimensat, ANY),
+    // Extended attributes, by the numbers of descriptors in the working directory.
+    rule(libc::SYS_getxattr, ANY),
+    rule(libc::SYS_setxattr, ANY),
+    rule(libc::SYS_listxattr, ANY),
+    rule(libc::SYS_removexattr, ANY),
+    // Tables that no guest can fill with collisions.
+    rule(libc::SYS_getrandom, ANY),
 ];

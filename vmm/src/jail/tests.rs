@@ -11,7 +11,13 @@ use super::table::{Answer, Check, Rule};
 use super::*;
 use crate::sys::hostile::{call, in_child, in_other_child};
 
-const ROLES: [Role; 4] = [Role::Reactor, Role::Vcpu, Role::Saver, Role::Network];
+const ROLES: [Role; 5] = [
+    Role::Reactor,
+    Role::Vcpu,
+    Role::Saver,
+    Role::Network,
+    Role::Files,
+];
 /// An address that nothing is mapped at, a descriptor that is not open, a length that no mapping has.
 const NOTHING: u64 = u64::MAX;
 /// Calls beyond the newest that any Linux has.
@@ -182,13 +188,14 @@ fn jail_every_other_call_kills() {
 
 /// Goes into the jail with `kept` and nothing else; fails when this host lacks a layer that the test machines have.
 fn enter_with(kept: &[BorrowedFd<'_>]) {
-    let missing = enter(&Needs {
+    let needs = Needs {
         descriptors: kept,
         writes: false,
         saves: false,
         network: false,
         threads: 1,
-    });
+    };
+    let missing = enter(&needs, &mut Shares::default());
     // A container without Landlock or user namespaces still tests the rest.
     let texts: Vec<String> = missing.iter().map(ToString::to_string).collect();
     if std::env::var_os("HULL_TEST_WHOLE_JAIL").is_some() {
@@ -198,6 +205,12 @@ fn enter_with(kept: &[BorrowedFd<'_>]) {
 
 fn path(text: &'static std::ffi::CStr) -> u64 {
     u64::try_from(text.as_ptr().addr()).unwrap()
+}
+
+/// `open_how`: for reading, and nothing else is asked.
+fn plainly() -> u64 {
+    static HOW: [u64; 3] = [0; 3];
+    u64::try_from(HOW.as_ptr().addr()).unwrap()
 }
 
 fn number(call: i64) -> u32 {
@@ -230,7 +243,7 @@ fn acts() -> Vec<(&'static str, u32, [u64; 6])> {
         act(
             "open by the newer call",
             libc::SYS_openat2,
-            &[here, path(c"/etc/passwd"), 0, 24],
+            &[here, path(c"/etc/passwd"), plainly(), 24],
         ),
         act(
             "read another's memory",
@@ -457,4 +470,77 @@ fn jail_leaves_no_user_no_capability_and_no_dump() {
         Ok(0)
     });
     assert_eq!(status.code(), Some(0), "{status:?}");
+}
+
+/// Shares are there, as they are meant, and are no way to what is above or beside them: not even without the filter, and not for
+/// a process that root started.
+#[test]
+fn jail_has_shares_and_nothing_beside_them() {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    use rustix::io::Errno;
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["written", "read"] {
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+        std::fs::write(directory.path().join(name).join("file"), "inside").unwrap();
+    }
+    std::fs::write(directory.path().join("secret"), "secret").unwrap();
+    let share = |name, read_only| {
+        let root = layers::open_directory(directory.path().join(name).to_str().unwrap());
+        Share {
+            root: root.unwrap(),
+            read_only,
+        }
+    };
+    let status = in_child(|| {
+        let needs = Needs {
+            descriptors: &[],
+            writes: true,
+            saves: false,
+            network: false,
+            threads: 1,
+        };
+        let mut shares = Shares::new(vec![share("written", false), share("read", true)]);
+        let missing = enter(&needs, &mut shares);
+        let texts: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        if std::env::var_os("HULL_TEST_WHOLE_JAIL").is_some() {
+            assert!(texts.is_empty(), "{texts:?}");
+        }
+        let [written, read] = [0, 1].map(|share| &shares.all[share].root);
+        let open = |at: &OwnedFd, name: &str, flags: OFlags| {
+            let made = flags.contains(OFlags::CREATE);
+            let mode = if made { Mode::RUSR } else { Mode::empty() };
+            let how = ResolveFlags::empty();
+            openat2(at, name, flags, mode, how)
+        };
+        let make = OFlags::CREATE | OFlags::WRONLY;
+        for share in [written, read] {
+            open(share, "file", OFlags::RDONLY).unwrap();
+            for name in ["../secret", "/etc/passwd", "/proc/self/mem", "/"] {
+                let answer = open(share, name, OFlags::RDONLY);
+                assert!(
+                    matches!(answer, Err(Errno::NOENT | Errno::ACCESS)),
+                    "{name} {answer:?}"
+                );
+            }
+        }
+        open(written, "new", make).unwrap();
+        open(written, "file", OFlags::WRONLY).unwrap();
+        for (name, flags) in [("new", make), ("file", OFlags::WRONLY)] {
+            let answer = open(read, name, flags);
+            assert!(
+                matches!(answer, Err(Errno::ROFS | Errno::ACCESS)),
+                "{answer:?}"
+            );
+        }
+        let kept = rustix::thread::capabilities(None).unwrap().effective;
+        assert!(layers::FILE_CAPABILITIES.contains(kept), "{kept:?}");
+        assert!(!rustix::process::getuid().is_root());
+        // Other threads have not even those.
+        confine(Role::Vcpu).unwrap();
+        let gone = call(number(libc::SYS_openat), [0; 6]);
+        assert_eq!(gone, Err(libc::ENOENT));
+        Ok(0)
+    });
+    assert_eq!(status.code(), Some(0), "{status:?}");
+    assert!(directory.path().join("written/new").exists());
 }

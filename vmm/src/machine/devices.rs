@@ -31,6 +31,7 @@ pub(crate) enum PlugError {
 }
 
 /// A device in its place.
+#[derive(Clone)]
 pub(crate) struct Plugged {
     /// The device.
     pub(crate) slot: Arc<dyn Slot>,

@@ -73,7 +73,7 @@ impl Reactor {
         for (device, plugged) in (0..)
             .map(|number: u64| DEVICE + number * 256)
             .zip(devices.iter())
-            .filter(|(_, plugged)| plugged.server == server)
+            .filter(|(_, plugged)| plugged.server == server && !plugged.slot.blocks())
         {
             for (queue, kick) in (0..).zip(plugged.kicks()) {
                 // Edge-triggered: every write is an event, and nobody has to read the counter.

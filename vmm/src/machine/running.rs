@@ -12,6 +12,7 @@ use super::ending::Ending;
 use super::reactor::{Happening, Reactor};
 use super::report::{Counts, End};
 use super::vcpu::{Stop, Vcpu};
+use super::waiter::Waiter;
 use super::{MachineError, Paused, step};
 use crate::jail;
 use crate::sys::{self, ExitSwitch};
@@ -27,6 +28,7 @@ const ATTEMPTS_TO_PAUSE: u32 = 1000;
 /// The guest runs.
 pub(crate) struct Running {
     threads: Vec<Runner>,
+    waiters: Vec<Waiter>,
     bus: Arc<Bus>,
     reactor: Reactor,
 }
@@ -72,6 +74,13 @@ impl Running {
                 serve_apart(network, &bus, ending, &confined),
             )?;
         }
+        let mut waiters = Vec::new();
+        for device in devices.iter().filter(|device| device.slot.blocks()) {
+            waiters.push(step(
+                "Starting a device's thread",
+                Waiter::new(device.clone(), ending, &confined),
+            )?);
+        }
         step("Filtering system calls", jail::confine(jail::Role::Reactor))?;
         let _ = confined.set(());
         if wake {
@@ -79,6 +88,7 @@ impl Running {
         }
         Ok(Self {
             threads,
+            waiters,
             bus,
             reactor,
         })
@@ -94,6 +104,7 @@ impl Running {
         if !self.stop(ending, ATTEMPTS_TO_PAUSE) {
             return Err(MachineError::Stuck);
         }
+        self.waiters.into_iter().for_each(Waiter::join);
         let mut vcpus: Vec<Vcpu> = self
             .threads
             .into_iter()
@@ -111,6 +122,7 @@ impl Running {
     /// is about to end. Nobody waits for the threads themselves to be gone.
     pub(super) fn finish(&self, ending: &Ending) -> Counts {
         self.stop(ending, ATTEMPTS);
+        self.waiters.iter().for_each(Waiter::stop);
         Counts {
             kicks: self.reactor.kicks,
             ..ending.counts()

@@ -6,7 +6,7 @@ use network::{GATEWAY, Settings};
 use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
 
 use super::{PlanError, is_hostname};
-use crate::cli::{Capabilities, Inside, Security};
+use crate::cli::{Capabilities, Inside, Mount, Security, Volume};
 use crate::resolving;
 
 /// The container, as guest init is to furnish it.
@@ -34,6 +34,7 @@ pub(super) fn container(
         // As docker: no size is the default one.
         shm_size: flags.shm_size.map(|size| size.0).filter(|bytes| *bytes > 0),
         tmpfs: tmpfs(flags)?,
+        volumes: numbered(flags),
         confined: !flags.privileged,
         read_only: flags.read_only,
         pids: flags
@@ -80,20 +81,44 @@ pub(super) fn groups(flags: &Inside) -> Vec<protocol::Bytes> {
     groups.map(|group| group.as_str().into()).collect()
 }
 
-/// In the order in which they can be mounted: none is hidden by one that comes after.
+/// All volumes that were asked for, in the order of their numbers.
+pub(crate) fn volumes(flags: &Inside) -> impl Iterator<Item = &Volume> {
+    let mounts = flags.mount.iter().filter_map(|mount| match mount {
+        Mount::Volume(volume) => Some(volume),
+        Mount::Tmpfs(_) => None,
+    });
+    flags.volume.iter().chain(mounts)
+}
+
+fn numbered(flags: &Inside) -> Vec<protocol::Volume> {
+    let number = |(number, volume): (u16, &Volume)| protocol::Volume {
+        path: volume.target.as_str().into(),
+        number,
+        read_only: volume.read_only,
+        fill: volume.fill,
+    };
+    (0..).zip(volumes(flags)).map(number).collect()
+}
+
+/// In the order in which they can be mounted, none on the place of another or of a volume.
 fn tmpfs(flags: &Inside) -> Result<Vec<Tmpfs>, PlanError> {
     let plain = flags.tmpfs.iter();
-    let mounts = flags.mount.iter().map(|mount| &mount.0);
+    let mounts = flags.mount.iter().filter_map(|mount| match mount {
+        Mount::Tmpfs(tmpfs) => Some(tmpfs),
+        Mount::Volume(_) => None,
+    });
     let mut all: Vec<Tmpfs> = plain.chain(mounts).map(|one| one.0.clone()).collect();
     all.sort_by(|one, other| one.path.cmp(&other.path));
-    let twice = all.windows(2).find(|pair| match pair {
-        [one, other] => one.path == other.path,
+    let places = all.iter().map(|one| String::from_utf8_lossy(&one.path));
+    let volumes = volumes(flags).map(|volume| volume.target.as_str().into());
+    let mut places: Vec<_> = places.chain(volumes).collect();
+    places.sort_unstable();
+    let twice = places.windows(2).find(|pair| match pair {
+        [one, other] => one == other,
         _ => false,
     });
     match twice.and_then(<[_]>::first) {
-        Some(one) => Err(PlanError::MountedTwice(
-            String::from_utf8_lossy(&one.path).into_owned(),
-        )),
+        Some(place) => Err(PlanError::MountedTwice(place.clone().into_owned())),
         None => Ok(all),
     }
 }

@@ -113,7 +113,7 @@ fn what_is_not_understood_is_refused() {
         groups: vec![0],
     };
     // What `hull run` has no flags for cannot be restricted, and nobody is left to believe it is.
-    for key in ["volumes", "ports", "devices"] {
+    for key in ["ports", "devices"] {
         let text = format!("[[rule]]\nname = 'x'\n{key} = []\n");
         let error = Policy::parse(&text, &caller).unwrap_err();
         let reason = std::error::Error::source(&error).unwrap().to_string();
@@ -208,4 +208,45 @@ publish = ["8000-8010", "53"]
         policy.permits_ports(&[]),
         Err(PolicyError::Port { .. })
     ));
+}
+
+#[test]
+fn directories_of_the_host_are_allowed_one_by_one() {
+    let caller = Caller {
+        user: 0,
+        groups: vec![0],
+    };
+    let policy = |keys: &str| {
+        let text = format!("[[rule]]\nname = 'x'\n{keys}\n");
+        Policy::parse(&text, &caller).unwrap()
+    };
+    let permits = |policy: &Policy, path: &str, read_only| {
+        policy.permits_volume(Path::new(path), read_only).is_ok()
+    };
+    let free = policy("cpus = 1");
+    assert!(permits(&free, "/", false));
+    let bound = policy("volumes = ['/srv/data', '/home/']\nvolumes_read_only = ['/usr']");
+    for path in ["/srv/data", "/srv/data/a", "/home/u"] {
+        assert!(
+            permits(&bound, path, false) && permits(&bound, path, true),
+            "{path}"
+        );
+    }
+    for path in ["/", "/srv", "/srv/database", "/etc"] {
+        assert!(
+            !permits(&bound, path, false) && !permits(&bound, path, true),
+            "{path}"
+        );
+    }
+    assert!(permits(&bound, "/usr/share", true) && !permits(&bound, "/usr/share", false));
+    let refusal = bound.permits_volume(Path::new("/usr/share"), false);
+    assert!(
+        refusal
+            .unwrap_err()
+            .to_string()
+            .contains("unless it is read-only")
+    );
+    for none in ["volumes = []", "volumes_read_only = ['/usr']"] {
+        assert!(!permits(&policy(none), "/srv", false), "{none}");
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn restore(
             Ok(machine)
         }
         Err(error) => {
-            let (machine, _) = boot(start, timings)?;
+            let (machine, _) = boot(start, crate::jail::Shares::default(), timings)?;
             machine.remark(format!("The saved machine is of no use: {}", chain(&error)));
             Ok(machine)
         }

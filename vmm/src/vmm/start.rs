@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::VmConfig;
+use crate::jail::Share;
 use crate::machine::report::Report;
 
 /// Most disks one virtual machine can have: each takes an interrupt line, and they run out.
@@ -32,9 +33,11 @@ const FIXED_DESCRIPTORS: usize = 4;
 const REST_DESCRIPTORS: usize = 2;
 /// Files of a network's journal.
 const JOURNAL: usize = 2;
+/// Most shares.
+pub(crate) const MOST_SHARES: usize = 64;
 /// All at once.
 const MOST_DESCRIPTORS: usize =
-    FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS + JOURNAL;
+    FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS + JOURNAL + MOST_SHARES;
 
 /// All that a VMM process needs.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub(crate) struct Start {
     pub(crate) ports: Vec<Port>,
     /// Where the network writes down what passes.
     pub(crate) journal: Option<Files>,
+    /// Directories and files of the host that the guest finds, by these numbers, in its one file system device.
+    pub(crate) shares: Vec<Share>,
     /// What is to become of the machine.
     pub(crate) goal: Goal,
 }
@@ -107,9 +112,11 @@ pub(crate) struct DiskFile {
 #[derive(Serialize, Deserialize)]
 struct Letter {
     config: VmConfig,
+    /// Which disks are read-only, and which shares, that come after them.
     read_only: Vec<bool>,
     ports: Vec<(Transport, u16)>,
     journal: bool,
+    shares_read_only: Vec<bool>,
     goal: Purpose,
 }
 
@@ -121,7 +128,8 @@ impl Letter {
             Purpose::Boot => 0,
             Purpose::Restore | Purpose::Save(_) => REST_DESCRIPTORS,
         };
-        rest + self.read_only.len() + self.ports.len() + journal
+        let shares = self.shares_read_only.len();
+        rest + self.read_only.len() + shares + self.ports.len() + journal
     }
 }
 
@@ -156,6 +164,9 @@ pub(crate) enum StartError {
         "A container has at most {MOST_PORTS} published ports, counted for IPv4 and IPv6 apart, not {0}"
     )]
     Ports(usize),
+    /// More shares than descriptors pass.
+    #[error("A container has at most {MOST_SHARES} volumes, not {0}")]
+    Shares(usize),
 }
 
 impl Start {
@@ -167,9 +178,13 @@ impl Start {
         if self.ports.len() > MOST_PORTS {
             return Err(StartError::Ports(self.ports.len()));
         }
+        if self.shares.len() > MOST_SHARES {
+            return Err(StartError::Shares(self.shares.len()));
+        }
         let letter = Letter {
             config: self.config.clone(),
             read_only: self.disks.iter().map(|disk| disk.read_only).collect(),
+            shares_read_only: self.shares.iter().map(|share| share.read_only).collect(),
             goal: match &self.goal {
                 Goal::Boot => Purpose::Boot,
                 Goal::Restore(_) => Purpose::Restore,
@@ -194,6 +209,7 @@ impl Start {
                     .flat_map(|rest| [&rest.machine, &rest.memory]),
             )
             .chain(self.disks.iter().map(|disk| &disk.file))
+            .chain(self.shares.iter().map(|share| &share.root))
             .chain(self.ports.iter().map(|port| &port.socket))
             .chain(journal.flat_map(|files| [&files.log, &files.counts]))
             .map(AsFd::as_fd)
@@ -264,6 +280,11 @@ impl Start {
             .zip(letter.read_only)
             .map(|(file, read_only)| DiskFile { file, read_only })
             .collect();
+        let shares = descriptors.by_ref().take(letter.shares_read_only.len());
+        let shares = shares
+            .zip(letter.shares_read_only)
+            .map(|(root, read_only)| Share { root, read_only })
+            .collect();
         let ports = descriptors.by_ref().take(letter.ports.len());
         let ports = ports
             .zip(letter.ports)
@@ -287,6 +308,7 @@ impl Start {
             goal,
             ports,
             journal,
+            shares,
         })
     }
 }

@@ -47,6 +47,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         goal: Goal::Boot,
         ports: Vec::new(),
         journal: None,
+        shares: Vec::new(),
     };
     start.send(&ours).unwrap();
     drop(start);
@@ -130,6 +131,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         ports: vec![],
         journal: None,
         goal: Goal::Boot,
+        shares: Vec::new(),
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(machine).unwrap();

@@ -118,6 +118,16 @@ impl Reader<'_> {
         Ok(done)
     }
 
+    /// Writes up to `limit` bytes to the end of `file`, wherever that is then, and consumes what was written.
+    ///
+    /// # Errors
+    /// That of `pwritev2(2)`.
+    pub fn append_to(&mut self, file: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
+        let done = sys::append(file, self.0.first(limit))?;
+        self.0.skip(done);
+        Ok(done)
+    }
+
     /// Sends up to `limit` bytes to a stream socket without waiting, and consumes what was sent.
     ///
     /// # Errors

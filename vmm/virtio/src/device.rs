@@ -25,6 +25,8 @@ pub trait VirtioDevice: Send + 'static {
     const KERNEL: &'static str;
     /// Largest size of each queue: powers of two.
     const QUEUES: &'static [u16];
+    /// Whether a step may wait for the host: such a device is served in a thread of its own.
+    const BLOCKS: bool = false;
     /// Facts of the device that a snapshot must carry: no queues, no registers, no host descriptors.
     type State: Serialize + DeserializeOwned;
 

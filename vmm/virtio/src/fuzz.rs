@@ -13,7 +13,7 @@ mod tests;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use self::targets::{Card, Disk, Pages, Random, Sockets, Target, Terminal};
+use self::targets::{Card, Disk, Files, Pages, Random, Sockets, Target, Terminal};
 use crate::guest::{Guest, REGIONS, WRITE};
 
 /// Most steps of one run.
@@ -27,6 +27,9 @@ pub fn devices(bytes: &[u8]) {
     let device = input.byte();
     if device == 6 {
         return run(Card::new(), input);
+    }
+    if device >= 0xf0 {
+        return run(Files::new(), input);
     }
     match device % 6 {
         0 => run(Random, input),

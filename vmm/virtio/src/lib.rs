@@ -28,6 +28,7 @@ mod contract;
 mod device;
 mod entropy;
 mod error;
+pub mod fs;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -47,6 +48,7 @@ pub use console::Console;
 pub use device::{Io, Served, VirtioDevice};
 pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
+pub use fs::Fs;
 pub use mmio::Mmio;
 pub use net::{Link, Net, Offload, Received};
 pub use slot::{Notify, QUEUE_ADDRESSES, QUEUE_NOTIFY, Slot, StateError, WINDOW};

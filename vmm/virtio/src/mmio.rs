@@ -267,6 +267,10 @@ impl<D: VirtioDevice> Slot for Mmio<D> {
         D::QUEUES.len()
     }
 
+    fn blocks(&self) -> bool {
+        D::BLOCKS
+    }
+
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let Some(start) = offset.checked_sub(register::CONFIG) {

@@ -31,6 +31,9 @@ pub trait Slot: Send + Sync {
     /// Number of queues; queue indices are `0..queue_count()`.
     fn queue_count(&self) -> usize;
 
+    /// Whether [`kick`](Self::kick) may wait for the host's files: a machine then serves it in a thread of its own.
+    fn blocks(&self) -> bool;
+
     /// Guest reads `data.len()` bytes at `offset` of the window. Anything undefined reads as zeros.
     fn read(&self, offset: u64, data: &mut [u8]);
 

@@ -37,6 +37,17 @@ pub(crate) fn write_at<'m>(
     retry(|| unsafe { libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count, offset) })
 }
 
+/// `pwritev2(2)` at the file's end.
+pub(crate) fn append<'m>(
+    file: BorrowedFd<'_>,
+    segments: impl Iterator<Item = VolatileSlice<'m>>,
+) -> io::Result<usize> {
+    let (vectors, count) = vectors(segments);
+    let append = libc::RWF_APPEND;
+    // SAFETY: as in `write_at`.
+    retry(|| unsafe { libc::pwritev2(file.as_raw_fd(), vectors.as_ptr(), count, 0, append) })
+}
+
 /// `recvmsg(2)` without waiting.
 pub(crate) fn receive<'m>(
     socket: BorrowedFd<'_>,

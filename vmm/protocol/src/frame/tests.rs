@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Address, Attach, Bytes, Container, Failure, Hello, Limit, MountFlags, Network, Privileges,
-    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, WindowSize, fuzz,
+    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, Volume, WindowSize, fuzz,
 };
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -60,9 +60,19 @@ fn container() -> impl Strategy<Value = Container> {
             },
         },
     );
+    let volume =
+        (bytes(), any::<(u16, bool, bool)>()).prop_map(|(path, (number, read_only, fill))| {
+            Volume {
+                path,
+                number,
+                read_only,
+                fill,
+            }
+        });
     let lists = (
         prop::collection::vec(sysctl, 0..3),
         prop::collection::vec(tmpfs, 0..3),
+        prop::collection::vec(volume, 0..3),
     );
     let address = (bytes(), any::<u8>(), bytes()).prop_map(|(address, prefix, gateway)| Address {
         address,
@@ -75,7 +85,7 @@ fn container() -> impl Strategy<Value = Container> {
     (files, lists, rest, prop::option::of(network)).prop_map(
         |(
             (hostname, hosts, resolv_conf),
-            (sysctls, tmpfs),
+            (sysctls, tmpfs, volumes),
             (shm_size, confined, read_only, pids),
             network,
         )| {
@@ -90,6 +100,7 @@ fn container() -> impl Strategy<Value = Container> {
                 read_only,
                 pids,
                 network,
+                volumes,
             }
         },
     )
@@ -315,7 +326,7 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 9, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 9, this hull speaks version 5"
+        "Guest init speaks protocol version 9, this hull speaks version 6"
     );
 }
 

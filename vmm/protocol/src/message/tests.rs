@@ -3,7 +3,7 @@
 use crate::{
     Address, Attach, Bytes, Change, Container, Entry, EntryKind, Failure, FromGuest, FromHost,
     Hello, Item, Limit, Message, MountFlags, Network, Opening, Privileges, Process, ProcessId,
-    Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, WindowSize, Work, encode, read,
+    Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, Volume, WindowSize, Work, encode, read,
 };
 
 #[track_caller]
@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x05\xac\x02",
+        b"\x04\0\0\0\x00\x06\xac\x02",
     );
 }
 
@@ -111,11 +111,17 @@ fn run() {
                     gateway: [1, 2, 3, 5][..].into(),
                 }],
             }),
+            volumes: vec![Volume {
+                path: "/v".into(),
+                number: 0x80,
+                read_only: true,
+                fill: false,
+            }],
         },
         process: process(),
     };
     let container =
-        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05";
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05\x01\x02/v\x80\x01\x01\x00";
     golden(&run, &framed(&[b"\x00", container, PROCESS]));
 }
 

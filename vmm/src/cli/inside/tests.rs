@@ -123,7 +123,9 @@ fn tmpfs(text: &str) -> (String, String, [bool; 4]) {
 }
 
 fn mount(text: &str) -> (String, String, [bool; 4]) {
-    let Mount(Tmpfs(tmpfs)) = text.parse().unwrap();
+    let Mount::Tmpfs(Tmpfs(tmpfs)) = text.parse().unwrap() else {
+        panic!("{text}");
+    };
     told(&tmpfs)
 }
 
@@ -186,9 +188,13 @@ fn mounts() {
     );
     refused::<Mount>(
         "type=bind,source=/a,target=/b,bind-propagation=shared",
-        "only type=tmpfs",
+        "bind-propagation",
     );
-    refused::<Mount>("target=/b", "volumes");
+    refused::<Mount>("type=bind,target=/b", "source=");
+    refused::<Mount>("type=bind,source=name,target=/b", "source=");
+    refused::<Mount>("type=volume,source=/a,target=/b", "no name");
+    refused::<Mount>("type=bind,source=/a,target=/b,tmpfs-size=1m", "tmpfs-size");
+    refused::<Mount>("source=name,target=/proc/x", "nothing can be mounted");
     refused::<Mount>("type=npipe,target=/b", "npipe");
     refused::<Mount>("type=tmpfs", "target=DIR");
     refused::<Mount>("type=tmpfs,target=b", "not an absolute path");
@@ -198,4 +204,57 @@ fn mounts() {
     refused::<Mount>("type=tmpfs,target=/b,tmpfs-mode=9", "mode, such as");
     refused::<Mount>("type=tmpfs,target=/b,tmpfs-mode=77777", "mode, such as");
     refused::<Mount>("type=tmpfs,target=/b,ro=perhaps", "true or false");
+}
+
+#[test]
+fn volumes() {
+    let volume = |source, target: &str, read_only, fill, make| Volume {
+        source,
+        target: target.to_owned(),
+        read_only,
+        fill,
+        make,
+    };
+    let path = |text: &str| Source::Path(text.into());
+    let name = |text: &str| Source::Name(text.to_owned());
+    let short = |text: &str| text.parse::<Volume>().unwrap();
+    assert_eq!(short("/a:/b"), volume(path("/a"), "/b", false, false, true));
+    assert_eq!(
+        short("./a:/b/../c:ro"),
+        volume(path("./a"), "/c", true, false, true)
+    );
+    assert_eq!(
+        short("data:/b:rw,z"),
+        volume(name("data"), "/b", false, true, true)
+    );
+    assert_eq!(
+        short("data:/b:nocopy"),
+        volume(name("data"), "/b", false, false, true)
+    );
+    assert_eq!(
+        short("/b"),
+        volume(Source::Nameless, "/b", false, true, true)
+    );
+    refused::<Volume>("a:/b", "no name of a volume");
+    refused::<Volume>("a/b:/c", "no name of a volume");
+    refused::<Volume>("/a:b", "not an absolute path");
+    refused::<Volume>("/a:/", "nothing can be mounted");
+    refused::<Volume>("/a:/b:shared", "shared");
+    refused::<Volume>("/a:/b:ro:rw", "[SOURCE:]TARGET");
+    let long = |text: &str| match text.parse().unwrap() {
+        Mount::Volume(volume) => volume,
+        Mount::Tmpfs(tmpfs) => panic!("{tmpfs:?}"),
+    };
+    assert_eq!(
+        long("type=bind,src=/a,dst=/b,ro"),
+        volume(path("/a"), "/b", true, false, false)
+    );
+    assert_eq!(
+        long("source=data,target=/b"),
+        volume(name("data"), "/b", false, true, false)
+    );
+    assert_eq!(
+        long("target=/b,volume-nocopy,readonly=true"),
+        volume(Source::Nameless, "/b", true, false, false)
+    );
 }

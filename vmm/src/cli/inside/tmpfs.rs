@@ -1,10 +1,11 @@
-//! `--tmpfs DIR[:OPTIONS]` and `--mount type=tmpfs,…`. Mounts nothing.
+//! `--tmpfs DIR[:OPTIONS]` and `--mount`. Mounts nothing.
 
 use std::str::FromStr;
 
 use protocol::MountFlags;
 
 use super::Size;
+use super::volume::{Source, Volume, VolumeError, source_of};
 
 /// Docker's, for what nobody says otherwise.
 const CAREFUL: MountFlags = MountFlags {
@@ -20,9 +21,14 @@ const WITH_VALUE: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_bl
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tmpfs(pub(crate) protocol::Tmpfs);
 
-/// A mount, of which there is one kind yet.
+/// A mount of any kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mount(pub(crate) Tmpfs);
+pub(crate) enum Mount {
+    /// A file system in memory.
+    Tmpfs(Tmpfs),
+    /// Something of the host.
+    Volume(Volume),
+}
 
 /// What cannot be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +43,16 @@ pub(crate) enum TmpfsError {
     Option(String),
     #[error("{0}= needs a {1}")]
     Value(&'static str, &'static str),
-    #[error("volumes and directories of the host cannot be mounted yet; only type=tmpfs can be")]
-    Kind,
-    #[error("no type {0:?}: only type=tmpfs can be mounted yet")]
-    UnknownKind(String),
-    #[error("no key {0:?}: with type=tmpfs there are target, tmpfs-size, tmpfs-mode and readonly")]
+    #[error("no type {0:?}: there are bind, volume and tmpfs")]
+    Kind(String),
+    #[error(
+        "no key {0:?} with this type: there are source, target and readonly; with type=volume volume-nocopy, with type=tmpfs tmpfs-size and tmpfs-mode"
+    )]
     Key(String),
+    #[error("type=bind needs source=, a path that begins with / or .")]
+    NoPath,
+    #[error(transparent)]
+    Name(#[from] Box<VolumeError>),
     #[error("target=DIR is missing")]
     NoTarget,
     #[error("a tmpfs has no source")]
@@ -83,45 +93,74 @@ impl FromStr for Mount {
     type Err = TmpfsError;
 
     fn from_str(text: &str) -> Result<Self, TmpfsError> {
-        let (mut kind, mut target, mut flags) = ("volume", None, CAREFUL);
+        let (mut kind, mut target, mut source, mut flags) = ("volume", None, None, CAREFUL);
         let mut options = Vec::new();
-        let mut unknown = None;
+        // The kinds' own keys.
+        let (mut of_tmpfs, mut of_volumes, mut fill) = (None, None, true);
         for field in text.split(',') {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             match key {
                 "type" => kind = value,
                 "target" | "dst" | "destination" => target = Some(value),
+                "source" | "src" => source = Some(value),
                 "readonly" | "ro" => flags.read_only = truth(field, value)?,
                 "tmpfs-size" => {
                     let Size(bytes) = value
                         .parse()
                         .map_err(|_| TmpfsError::Value("tmpfs-size", "size, such as 64m"))?;
                     options.push(format!("size={bytes}"));
+                    of_tmpfs = Some(key);
                 }
                 "tmpfs-mode" => {
                     let mode = u32::from_str_radix(value, 8);
                     let mode = mode.ok().filter(|mode| *mode <= 0o7777);
                     let mode = mode.ok_or(TmpfsError::Value("tmpfs-mode", "mode, such as 1770"))?;
                     options.push(format!("mode={mode:o}"));
+                    of_tmpfs = Some(key);
                 }
-                "source" | "src" => unknown = Some(TmpfsError::Source),
-                _ => unknown = Some(TmpfsError::Key(key.to_owned())),
+                "volume-nocopy" => {
+                    fill = !truth(field, value)?;
+                    of_volumes = Some(key);
+                }
+                _ => return Err(TmpfsError::Key(key.to_owned())),
             }
         }
-        match kind {
-            "tmpfs" => {}
-            // Their own keys are not what is wrong with them.
-            "bind" | "volume" => return Err(TmpfsError::Kind),
-            other => return Err(TmpfsError::UnknownKind(other.to_owned())),
+        let strange = match kind {
+            "tmpfs" => of_volumes,
+            "volume" => of_tmpfs,
+            "bind" => of_tmpfs.or(of_volumes),
+            other => return Err(TmpfsError::Kind(other.to_owned())),
+        };
+        if let Some(key) = strange {
+            return Err(TmpfsError::Key(key.to_owned()));
         }
-        if let Some(error) = unknown {
-            return Err(error);
-        }
-        Ok(Self(Tmpfs(protocol::Tmpfs {
-            path: clean(target.ok_or(TmpfsError::NoTarget)?)?.into(),
-            options: options.join(",").as_str().into(),
-            flags,
-        })))
+        let target = clean(target.ok_or(TmpfsError::NoTarget)?)?;
+        let source = source.filter(|source| !source.is_empty());
+        let found = source.map(source_of).transpose().map_err(Box::new)?;
+        let source = match (kind, found) {
+            ("tmpfs", None) => {
+                return Ok(Self::Tmpfs(Tmpfs(protocol::Tmpfs {
+                    path: target.into(),
+                    options: options.join(",").as_str().into(),
+                    flags,
+                })));
+            }
+            ("tmpfs", Some(_)) => return Err(TmpfsError::Source),
+            ("bind", Some(Source::Path(path))) => Source::Path(path),
+            ("bind", _) => return Err(TmpfsError::NoPath),
+            (_, Some(Source::Path(path))) => {
+                let text = path.to_string_lossy().into_owned();
+                return Err(Box::new(VolumeError::Name(text)).into());
+            }
+            (_, found) => found.unwrap_or(Source::Nameless),
+        };
+        Ok(Self::Volume(Volume {
+            fill: fill && kind == "volume",
+            source,
+            target,
+            read_only: flags.read_only,
+            make: false,
+        }))
     }
 }
 
@@ -135,7 +174,7 @@ fn truth(field: &str, value: &str) -> Result<bool, TmpfsError> {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes, where something may be mounted.
-fn clean(path: &str) -> Result<String, TmpfsError> {
+pub(super) fn clean(path: &str) -> Result<String, TmpfsError> {
     if !path.starts_with('/') {
         return Err(TmpfsError::Relative(path.to_owned()));
     }

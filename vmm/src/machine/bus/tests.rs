@@ -20,6 +20,10 @@ impl Slot for Echo {
     fn queue_count(&self) -> usize {
         0
     }
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(u8::try_from(offset & 0xff).unwrap());
     }

@@ -16,13 +16,16 @@ fn a_machine_is_saved_inside_the_jail() {
     let memory = tempfile::tempfile().unwrap();
     let status = crate::sys::hostile::in_child(|| {
         let kvm = kvm();
-        crate::jail::enter(&crate::jail::Needs {
-            descriptors: &[kvm.as_fd(), memory.as_fd()],
-            writes: true,
-            saves: true,
-            network: false,
-            threads: 1,
-        });
+        crate::jail::enter(
+            &crate::jail::Needs {
+                descriptors: &[kvm.as_fd(), memory.as_fd()],
+                writes: true,
+                saves: true,
+                network: false,
+                threads: 1,
+            },
+            &mut crate::jail::Shares::default(),
+        );
         let config = VmConfig {
             memory: Memory::SMALLEST,
             ..VmConfig::default()

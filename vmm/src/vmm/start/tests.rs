@@ -41,6 +41,7 @@ fn start(disks: usize) -> Start {
         disks,
         ports: Vec::new(),
         journal: None,
+        shares: Vec::new(),
         goal: Goal::Boot,
     }
 }
@@ -161,6 +162,7 @@ fn a_closed_socket_is_told_from_garbage() {
     ));
     let text = postcard::to_allocvec(&Letter {
         config: VmConfig::default(),
+        shares_read_only: Vec::new(),
         read_only: vec![],
         goal: Purpose::Boot,
         ports: vec![],

@@ -16,12 +16,15 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 
+pub(super) use self::files::Files;
 use super::Input;
 use crate::guest::{Guest, WRITE};
 use crate::{
     Access, Balloon, Block, Console, Entropy, Link, Net, Offload, Reader, Received, VirtioDevice,
     Vsock, Writer,
 };
+
+mod files;
 
 /// A device with its host side.
 pub(super) trait Target {

@@ -1,0 +1,91 @@
+//! Directories and files of the host, out of the one file system that has them all. Runs inside the root: links of the image on the
+//! way to a mount point lead nowhere else.
+
+use alloc::format;
+use core::ffi::CStr;
+
+use protocol::{VOLUMES_TAG, Volume};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
+
+use crate::directory;
+use crate::errno::SystemError;
+use crate::failure::{SetupError, refused, refused_file};
+
+mod fill;
+
+/// Where the file system is mounted for as long as its parts are given their places.
+const PLACE: &CStr = c"/dev/.volumes";
+
+/// The file system that has them all, by a descriptor: its place may be hidden by a mount.
+pub struct Source(OwnedFd);
+
+impl Source {
+    /// Mounts it.
+    ///
+    /// # Errors
+    /// There is no such device, or the kernel cannot use it.
+    pub fn mount() -> Result<Self, SetupError> {
+        rustix::fs::mkdir(PLACE, Mode::RWXU).map_err(refused_file("create", PLACE.to_bytes()))?;
+        let flags = MountFlags::NODEV;
+        mount(VOLUMES_TAG, PLACE, c"virtiofs", flags, None).map_err(|error| SetupError::Mount {
+            what: "virtiofs",
+            at: "/dev/.volumes",
+            error: SystemError(error),
+        })?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = rustix::fs::open(PLACE, flags, Mode::empty());
+        Ok(Self(
+            open.map_err(refused("open the file system of volumes"))?,
+        ))
+    }
+
+    /// Gives a part its place.
+    ///
+    /// # Errors
+    /// The mount point cannot be made, or the host does not have the part any more.
+    pub fn bind(&self, volume: &Volume) -> Result<(), SetupError> {
+        let refused = refused_file("mount a volume on", &volume.path);
+        let part = format!("/proc/self/fd/{}/{}", self.0.as_raw_fd(), volume.number);
+        let status = rustix::fs::stat(part.as_str()).map_err(&refused)?;
+        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            directory::create(&volume.path).map_err(&refused)?;
+            if volume.fill {
+                fill::fill(part.as_bytes(), &volume.path)
+                    .map_err(refused_file("fill the volume on", &volume.path))?;
+            }
+        } else {
+            create_file(&volume.path).map_err(&refused)?;
+        }
+        mount_bind(part.as_str(), &*volume.path).map_err(&refused)?;
+        if volume.read_only {
+            let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV;
+            mount_remount(&*volume.path, flags, c"").map_err(&refused)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the parts where they are and nothing else.
+    pub fn unmount(self) {
+        let place = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        // What stays would be visible and harmless.
+        let _ = unmount(place.as_str(), UnmountFlags::DETACH);
+        drop(self);
+        let _ = rustix::fs::rmdir(PLACE);
+    }
+}
+
+/// A file to mount another one on, where there is none.
+fn create_file(path: &[u8]) -> Result<(), Errno> {
+    if let Some(end) = path
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .filter(|end| *end > 0)
+    {
+        directory::create(path.get(..end).unwrap_or_default())?;
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map(drop)
+}
