@@ -186,11 +186,17 @@ impl Queue {
             offset += u64::try_from(count).unwrap_or(u64::MAX);
             if offset - verified >= VERIFIED {
                 verified = offset;
-                layer.verify()?;
+                self.verify(layer)?;
             }
         }
+        self.verify(layer)
+    }
+
+    /// Whoever verifies the last of a layer says that it is here, and then lets go those who wait for it.
+    fn verify(&self, layer: &Layer) -> Result<(), RegistryError> {
         if layer.verify()? {
-            self.progress.ends(&digest, false);
+            self.progress.ends(&layer.descriptor.digest, false);
+            layer.settle(Ok(()));
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ impl Layer {
         Ok(received)
     }
 
-    /// Verifies what is written without gaps and not yet verified. At the layer's end, this settles it and says so.
+    /// Verifies what is written without gaps and not yet verified. Says when that was the layer's end, and all is on the disk.
     pub(super) fn verify(&self) -> Result<bool, RegistryError> {
         let size = self.descriptor.size;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,6 @@ impl Layer {
         self.file
             .sync_data()
             .map_err(|source| self.unusable(source))?;
-        self.settle(Ok(()));
         Ok(true)
     }
 
