@@ -85,6 +85,9 @@ impl Templates {
             make_directory(path)?;
         }
         let (path, target) = (drafts.join(key.name()), self.path.join(key.name()));
+        if target.join(MACHINE).exists() {
+            return Ok(None);
+        }
         make_directory(&path)?;
         let directory = open_directory(&path)?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
@@ -95,7 +98,12 @@ impl Templates {
         let is_same = std::fs::metadata(&path).is_ok_and(|data| {
             rustix::fs::fstat(&directory).is_ok_and(|own| own.st_ino == data.ino())
         });
-        if !is_same || target.join(MACHINE).exists() {
+        if !is_same {
+            return Ok(None);
+        }
+        if target.join(MACHINE).exists() {
+            // Made between the two looks: the directory made here is of no use, and locked.
+            remove_files(&path)?;
             return Ok(None);
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;

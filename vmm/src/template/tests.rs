@@ -66,6 +66,8 @@ fn one_maker_at_a_time_and_none_when_it_is_there() {
     assert!(place.templates.begin(&key("two")).unwrap().is_some());
     draft.finish().unwrap();
     assert!(place.templates.begin(&key("one")).unwrap().is_none());
+    // Nor does whoever only looked leave anything.
+    assert_eq!(drafts(&place.templates), 0);
 }
 
 #[test]
