@@ -19,6 +19,11 @@ impl Store {
         vm().host_env("HULL_ROOT", &self.0)
     }
 
+    /// A run in a machine from a template if there is one; else one is left.
+    fn auto(&self) -> Vm {
+        self.vm().options(["--start", "auto"])
+    }
+
     /// A run in a machine from a template, which is made if need be.
     fn warm(&self) -> Vm {
         self.vm().options(["--start", "warm"])
@@ -86,12 +91,12 @@ fn the_second_run_is_warm_and_tells_the_same() {
         store.vm().options(options).stdin("in\n").run(script)
     };
     // The first leaves a template when it is over; nobody waits for that.
-    let first = store.vm().option("--timings").run("true");
+    let first = store.auto().option("--timings").run("true");
     assert!(!was_warm(first.exits(0)), "{first:?}");
     eventually("a template", || {
         store.templates().len() == 1 && store.drafts() == 0
     });
-    let second = store.vm().option("--timings").run("exit 3");
+    let second = store.auto().option("--timings").run("exit 3");
     assert!(was_warm(second.exits(3)), "{second:?}");
     let (cold, warm) = (run("cold"), run("auto"));
     assert_eq!((warm.out(), warm.err()), (cold.out(), cold.err()));
@@ -103,7 +108,7 @@ fn the_second_run_is_warm_and_tells_the_same() {
         .run("true");
     assert!(!was_warm(cold.exits(0)), "{cold:?}");
     assert_eq!(store.templates().len(), 1, "cold runs leave none");
-    store.vm().command(["/nowhere"]).finish().exits(127);
+    store.auto().command(["/nowhere"]).finish().exits(127);
     let df = store.hull(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]);
     assert!(df.exits(0).out().contains("Templates 1"), "{df:?}");
 }
@@ -175,7 +180,7 @@ fn a_damaged_or_vanished_template_hinders_nobody() {
     };
     for bad in [&flipped[..], &good[..good.len() / 2]] {
         std::fs::write(&machine, bad).unwrap();
-        let outcome = store.vm().option("--timings").run("echo fine");
+        let outcome = store.auto().option("--timings").run("echo fine");
         outcome
             .prints("fine\n")
             .complains("The saved machine is of no use");
@@ -190,7 +195,7 @@ fn a_damaged_or_vanished_template_hinders_nobody() {
         .open(template.join("memory"))
         .and_then(|file| file.set_len(1 << 20))
         .unwrap();
-    store.vm().run("echo short").prints("short\n");
+    store.auto().run("echo short").prints("short\n");
     // Removed while a machine runs from it: that one does not notice.
     let script = "echo up; read line; cat /bin/busybox | md5sum; echo $line";
     store.warm().run("true").exits(0);
@@ -218,7 +223,7 @@ fn a_damaged_or_vanished_template_hinders_nobody() {
 fn a_maker_that_is_killed_leaves_nothing_that_hinders() {
     let store = Store::new("warm-killed");
     // It shows itself by its draft.
-    store.vm().run("true").exits(0);
+    store.auto().run("true").exits(0);
     eventually("a draft or a template", || {
         store.drafts() > 0 || !store.templates().is_empty()
     });
@@ -237,10 +242,10 @@ fn a_maker_that_is_killed_leaves_nothing_that_hinders() {
             let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
         }
     }
-    store.vm().run("echo fine").prints("fine\n");
+    store.auto().run("echo fine").prints("fine\n");
     eventually("a template", || {
         store.templates().len() == 1 && store.drafts() == 0
     });
-    let outcome = store.vm().option("--timings").run("true");
+    let outcome = store.auto().option("--timings").run("true");
     assert!(was_warm(outcome.exits(0)), "{outcome:?}");
 }

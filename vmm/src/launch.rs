@@ -46,6 +46,17 @@ pub(crate) struct Vmm {
     channel: OwnedFd,
 }
 
+/// What of the host a machine's devices lead to, beside its disks.
+#[derive(Debug, Default)]
+pub(crate) struct Outside {
+    /// Published ports.
+    pub(crate) ports: Vec<network::Port>,
+    /// Where its network writes.
+    pub(crate) journal: Option<network::Files>,
+    /// Directories and files that it sees.
+    pub(crate) shares: Vec<Share>,
+}
+
 /// Opens `/dev/kvm` as a VMM needs it.
 pub(crate) fn open_kvm() -> Result<OwnedFd, LaunchError> {
     let file = OpenOptions::new().read(true).write(true).open(KVM);
@@ -59,9 +70,7 @@ impl Vmm {
         kernel: Opened,
         initramfs: Opened,
         disks: Vec<DiskFile>,
-        ports: Vec<network::Port>,
-        journal: Option<network::Files>,
-        shares: Vec<Share>,
+        outside: Outside,
         goal: Goal,
     ) -> Result<Self, LaunchError> {
         let kvm = open_kvm()?;
@@ -74,10 +83,10 @@ impl Vmm {
             initramfs: initramfs.file.into(),
             channel: channel_end,
             disks,
-            shares,
+            shares: outside.shares,
             goal,
-            ports,
-            journal,
+            ports: outside.ports,
+            journal: outside.journal,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

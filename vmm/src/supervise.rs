@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use image::Store;
-use network::{Files, Port};
 use protocol::{Status as ProcessStatus, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -17,8 +16,7 @@ use crate::container::log::Log;
 use crate::container::{Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
-use crate::jail::Share;
-use crate::launch::{Died, Vmm};
+use crate::launch::{Died, Outside, Vmm};
 use crate::library::{self, Library, LibraryError};
 use crate::publish::{self, BindError};
 use crate::session::exit_code;
@@ -355,15 +353,15 @@ impl Supervisor {
             self.container.set_state(&state)?;
         }
         let journal = config.machine.network.as_ref();
-        let own = Own {
+        let shares = config.volumes.iter().map(volume::share);
+        let outside = Outside {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
+            shares: shares.collect::<Result<_, _>>()?,
+        };
+        let own = Own {
+            outside,
             disk: self.container.disk()?,
-            shares: config
-                .volumes
-                .iter()
-                .map(volume::share)
-                .collect::<Result<_, _>>()?,
         };
         let launch = |goal| self.parts.launch(&config.machine, own, goal);
         if !config.may_be_warm() {
@@ -424,12 +422,7 @@ fn leave_template(container: &Container, parts: Parts) {
 /// What the machine of one container has beside; a template's has none of it.
 #[derive(Default)]
 pub(crate) struct Own {
-    /// Published ports.
-    ports: Vec<Port>,
-    /// Where its network writes.
-    journal: Option<Files>,
-    /// What it sees of the host.
-    shares: Vec<Share>,
+    outside: Outside,
     /// What keeps what it writes.
     disk: Option<std::fs::File>,
 }
@@ -466,16 +459,7 @@ impl Parts {
             settings.resolvers = resolving::of_host().servers;
         }
         let disks = [root].into_iter().chain(kept).collect();
-        let Own {
-            ports,
-            journal,
-            shares,
-            ..
-        } = own;
-        Vmm::start(
-            machine, kernel, initramfs, disks, ports, journal, shares, goal,
-        )
-        .map_err(host::unfit)
+        Vmm::start(machine, kernel, initramfs, disks, own.outside, goal).map_err(host::unfit)
     }
 }
 

@@ -55,6 +55,10 @@ pub enum Stream {
 
 /// Host to guest, on the control connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is there once in a machine's life"
+)]
 pub enum FromHost {
     /// Furnish the container and start its first process. The first message, once.
     Run {

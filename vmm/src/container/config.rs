@@ -86,9 +86,9 @@ impl Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub(crate) enum Way {
     /// From a template where there is one; else it boots, and a template is left for the next.
-    #[default]
     Auto,
     /// It boots, and nothing is left.
+    #[default]
     Cold,
     /// From a template, which is made first where there is none.
     Warm,
