@@ -155,11 +155,12 @@ fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
         let status = Command::new("mount").args(words).arg(&root).status();
         assert!(status.unwrap().success(), "the lab's root may mount");
     };
-    mount(&["-t", "tmpfs", "-o", "size=16m", "tmpfs"]);
+    mount(&["-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
     let hull = |words: &[&str]| hull(words.iter().copied()).host_env("HULL_ROOT", &root);
-    let script = "i=0; while test $i -lt 300000; do echo a line that is not short, number $i; i=$((i+1)); done; exit 7";
-    let run = hull(&["run", "-d", "--name", "full", "--storage", "0"]);
-    run.image(&fixture::busybox()).run(script).exits(0);
+    let line = "a line that is not short, and comes again and again until nothing has room for it";
+    let script = format!("yes {line} | head -n 50000; exit 7");
+    let run = hull(&["run", "-d", "--name", "full", "--start=cold", "--storage=0"]);
+    run.image(&fixture::busybox()).run(&script).exits(0);
     let waited = hull(&["wait", "full"]).finish();
     waited.prints("7\n");
     let inspect = hull(&["inspect", "full", "--format"]);
@@ -168,7 +169,8 @@ fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     let log = hull(&["logs", "--tail", "1", "full"]).finish();
     assert!(log.exits(0).out().starts_with("a line"), "{log:?}");
     hull(&["rm", "full"]).finish().exits(0);
-    let status = Command::new("umount").arg(&root).status();
+    // The VMM, whose end nobody waits for, may still have the image open.
+    let status = Command::new("umount").arg("--lazy").arg(&root).status();
     assert!(status.unwrap().success());
     fs::remove_dir(&root).unwrap();
 }
@@ -198,7 +200,8 @@ fn events_tell_a_life_and_how_it_ended() {
     assert_eq!(pid, it.field("State.Pid"));
     it.verb("wait", &[], &[]).finish().prints("137\n");
     assert_eq!(it.field("State.OOMKilled"), "true");
-    assert_eq!(it.field("HostConfig.LogConfig.Config.max-size"), "4096");
+    let inspect = it.verb("inspect", &[], &[]).finish().out();
+    assert!(inspect.contains("\"max-size\": \"4096\""), "{inspect}");
     let again = it.verb("start", &["-a"], &[]).finish();
     again.exits(3);
     assert_eq!(it.field("State.OOMKilled"), "false");
