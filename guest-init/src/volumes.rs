@@ -37,9 +37,20 @@ impl Source {
         })?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = rustix::fs::open(PLACE, flags, Mode::empty());
-        Ok(Self(
-            open.map_err(refused("open the file system of volumes"))?,
-        ))
+        let source = Self(open.map_err(refused("open the file system of volumes"))?);
+        // Slower without it, and no worse.
+        let _ = source.read_ahead();
+        Ok(source)
+    }
+
+    /// Lets the kernel read as much ahead as the device takes at once: each request costs two changes of the world.
+    fn read_ahead(&self) -> Result<(), Errno> {
+        let device = rustix::fs::fstat(&self.0)?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
+        rustix::io::write(&file, b"1024").map(drop)
     }
 
     /// Gives a part its place.
