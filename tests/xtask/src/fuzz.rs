@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Runs targets for so many seconds each; without names, all.
-pub(crate) fn all(names: &[String], seconds: u32) -> Result<()> {
+fn all(names: &[String], seconds: u32) -> Result<()> {
     let known = targets()?;
     let wanted = if names.is_empty() { &known } else { names };
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {

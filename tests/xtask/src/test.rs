@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, build, demo, fuzz, lab, lint, progress, workspace};
+use crate::{apt, build, demo, lab, lint, progress, workspace};
 
 /// What can be typed after `cargo xtask test`.
 #[derive(clap::Args)]
@@ -17,9 +17,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     end_to_end: Option<String>,
 }
-
-/// How long each fuzz target runs, in seconds.
-const FUZZED: u32 = 30;
 
 /// Runs every test, or the end-to-end tests asked for.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -44,7 +41,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     lint::check()?;
     let kvm = Path::new("/dev/kvm").exists();
     progress::step("Running the unit tests", || unit(kvm))?;
-    fuzz::all(&[], FUZZED)?;
     end_to_end(None)?;
     progress::step("Testing the lab", lab_itself)?;
     progress::note(&format!(
