@@ -42,10 +42,18 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
 
     // An archive that changed within the last seconds is looked into again at each run.
     std::thread::sleep(Duration::from_secs(4));
-    let cold = ["--start", "cold"];
+    let milliseconds =
+        measure::milliseconds(|| run(&["--start", "cold"], &["/bin/busybox", "true"]))?;
+    table.add(
+        "hull run --rm IMAGE /bin/busybox true, start to end",
+        milliseconds,
+        "ms",
+        &Target::AtMost(35.0),
+    );
+    let cold = ["--start", "cold", "--network", "none"];
     let milliseconds = measure::milliseconds(|| run(&cold, &["/bin/busybox", "true"]))?;
     table.add(
-        "hull run --rm --start cold IMAGE /bin/busybox true, start to end",
+        "the same with --network none",
         milliseconds,
         "ms",
         &Target::AtMost(35.0),
@@ -112,7 +120,10 @@ pub(crate) fn measure(place: &Path, table: &mut Table) -> Result<()> {
     ];
     let mut least = [f64::INFINITY; 8];
     for _ in 0..RUNS {
-        let mut command = run(&["--timings", "--start", "cold"], &["/bin/busybox", "true"]);
+        let mut command = run(
+            &[&["--timings"][..], &cold].concat(),
+            &["/bin/busybox", "true"],
+        );
         settle();
         let output = command.stdin(Stdio::null()).output()?;
         measure::check(&command, &output)?;

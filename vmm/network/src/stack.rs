@@ -71,7 +71,7 @@ pub struct Stack {
     journal: Journal,
     watch: OwnedFd,
     clock: OwnedFd,
-    /// How many [`TICK`]s the clock was set to; 0 if it stands.
+    /// How many ticks the clock was set to; 0 if it stands.
     set: u32,
     flows: Flows<Flow>,
     guest_mac: Mac,
