@@ -42,6 +42,18 @@ impl std::str::FromStr for Format {
     }
 }
 
+/// Prints documents whole, as the verbs named `inspect` do: all fields, unless a template picks some.
+pub(crate) fn documents(format: &Format, found: &[Value]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Json | Format::Table => {
+            serde_json::to_writer_pretty(&mut out, found)?;
+            writeln!(out)
+        }
+        template => print(&mut out, template, &[], found),
+    }
+}
+
 /// Prints `rows`, each an object with a value for every column.
 pub(crate) fn print(
     out: &mut dyn Write,

@@ -108,14 +108,7 @@ fn inspect(args: &InspectArgs, root: Option<PathBuf>) -> Result<ExitCode, Failur
     for image in &args.images {
         found.push(describe(&store, image)?);
     }
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json | Format::Table => {
-            serde_json::to_writer_pretty(&mut out, &found)?;
-            println!();
-        }
-        ref template => listing::print(&mut out, template, &[], &found)?,
-    }
+    listing::documents(&args.format, &found)?;
     Ok(ExitCode::SUCCESS)
 }
 

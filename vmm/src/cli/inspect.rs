@@ -40,14 +40,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
             Err(failure) => code = failure.report(),
         }
     }
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json | Format::Table => {
-            serde_json::to_writer_pretty(&mut out, &found)?;
-            println!();
-        }
-        ref template => listing::print(&mut out, template, &[], &found)?,
-    }
+    listing::documents(&args.format, &found)?;
     Ok(code)
 }
 

@@ -147,14 +147,7 @@ fn inspect(args: &InspectArgs, volumes: &Volumes) -> Result<ExitCode, Failure> {
             Err(error) => code = Failure::new(error).code(1).report(),
         }
     }
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json | Format::Table => {
-            serde_json::to_writer_pretty(&mut out, &found)?;
-            println!();
-        }
-        ref template => listing::print(&mut out, template, &[], &found)?,
-    }
+    listing::documents(&args.format, &found)?;
     Ok(code)
 }
 
