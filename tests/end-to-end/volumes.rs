@@ -17,6 +17,17 @@ fn volume(path: &Path, target: &str) -> String {
 }
 
 #[test]
+fn a_volume_is_made_where_there_is_no_store_yet() {
+    let root = scratch("volumes-first").join("new");
+    let run = |words: &[&str]| {
+        let outcome = hull(words.iter().copied()).host_env("HULL_ROOT", &root);
+        outcome.finish().prints("first\n");
+    };
+    run(&["volume", "create", "first"]);
+    run(&["volume", "ls", "-q"]);
+}
+
+#[test]
 fn directories_and_files_are_shared_and_read_only_ones_stay() {
     let host = scratch("volumes");
     for directory in ["rw", "ro"] {

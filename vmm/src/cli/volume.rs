@@ -88,7 +88,10 @@ struct PruneArgs {
 const COLUMNS: [Column; 2] = [("Driver", "DRIVER"), ("Name", "VOLUME NAME")];
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let volumes = Volumes::open(&store::directory(root.clone())?)?;
+    let directory = store::directory(root.clone())?;
+    // The directory is made, with its owner checked.
+    image::Store::open(&directory)?;
+    let volumes = Volumes::open(&directory)?;
     match &args.verb {
         Verb::Create(args) => create(args, &volumes),
         Verb::Ls(args) => list(args, &volumes),
