@@ -81,7 +81,7 @@ fn a_run_is_refused_by_the_rule_that_forbids_it() {
         runs(&[image]);
     }
     // Nobody is left to believe in what is not restricted.
-    write("volumes = [\"/home\"]");
-    refused(&[&busybox], "unknown field `volumes`");
+    write("colours = [\"red\"]");
+    refused(&[&busybox], "unknown field `colours`");
     std::fs::remove_dir_all(directory).unwrap();
 }

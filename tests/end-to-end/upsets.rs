@@ -185,7 +185,7 @@ fn events_tell_a_life_and_how_it_ended() {
         "--memory",
         "64m",
         "--label",
-        "tier=test",
+        "tier=events",
         "--log-opt",
         "max-size=4k",
         "--log-opt",
@@ -215,7 +215,7 @@ fn events_tell_a_life_and_how_it_ended() {
         "--until",
         "0m",
         "--filter",
-        "label=tier=test",
+        "label=tier=events",
         "--format",
     ]);
     let events = events
