@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use crate::erofs::{self, DataWriter};
+use crate::erofs::{self, DataWriter, Finished};
 use crate::layer::{self, LayerError};
 use crate::stream::{self, Expected, Found, StreamError};
 use crate::tree::Tree;
@@ -81,18 +81,12 @@ pub(crate) fn convert(
         let early = scope.spawn(move || pieces.iter().try_for_each(|()| file.sync_data()));
         (write(file, layers, source, limits, writeback), early.join())
     });
-    let (found, bytes) = written?;
+    let (layers, Finished { bytes, checksum }) = written?;
     let broken = |_| ConvertError::Sync(io::ErrorKind::Other.into());
     early.map_err(broken)?.map_err(ConvertError::Sync)?;
-    // The disk writes while the sum is made.
-    let (synced, checksum) = std::thread::scope(|scope| {
-        let checksum = scope.spawn(|| checksum_of(file, bytes));
-        (file.sync_data(), checksum.join())
-    });
-    synced.map_err(ConvertError::Sync)?;
-    let checksum = checksum.map_err(broken)?.map_err(ConvertError::Sync)?;
+    file.sync_data().map_err(ConvertError::Sync)?;
     Ok(Converted {
-        layers: found,
+        layers,
         bytes,
         checksum,
     })
@@ -105,7 +99,7 @@ fn write(
     source: &mut dyn Layers,
     limits: &Limits,
     writeback: SyncSender<()>,
-) -> Result<(Vec<Found>, u64), ConvertError> {
+) -> Result<(Vec<Found>, Finished), ConvertError> {
     let mut tree = Tree::new(limits.clone());
     let mut data = DataWriter::new(file, limits.image).with_writeback(writeback);
     let mut found = Vec::with_capacity(layers.len());
@@ -126,8 +120,8 @@ fn write(
         found.push(layer);
     }
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-    let bytes = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
-    Ok((found, bytes))
+    let finished = erofs::finish(data, &tree, uuid(&chain_id(&diff_ids)))?;
+    Ok((found, finished))
 }
 
 /// CRC-32 of the first `length` bytes of a file. It tells what disks do to bytes, at a tenth of a

@@ -15,6 +15,7 @@ mod data;
 mod encode;
 mod layout;
 mod metadata;
+mod sums;
 
 use std::io;
 
@@ -50,6 +51,15 @@ pub enum WriteError {
         /// Minor number.
         minor: u32,
     },
+}
+
+/// An image that is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// CRC-32 of all of it.
+    pub(crate) checksum: u32,
 }
 
 /// Where a file's data is.

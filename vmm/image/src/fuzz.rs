@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::Write;
 
-use crate::erofs::{self, DataWriter};
+use crate::convert::checksum_of;
+use crate::erofs::{self, DataWriter, Finished};
 use crate::files::Files;
 use crate::layer::{self, LayerError};
 use crate::tree::Tree;
@@ -48,7 +49,7 @@ fn memory() -> Option<File> {
         .ok()
 }
 
-fn convert(layers: &[&[u8]]) -> Option<(Result<u64, LayerError>, File)> {
+fn convert(layers: &[&[u8]]) -> Option<(Result<Finished, LayerError>, File)> {
     let file = memory()?;
     let limits = limits();
     let mut tree = Tree::new(limits.clone());
@@ -68,15 +69,23 @@ pub fn layers(bytes: &[u8]) {
     let first = usize::from(u16::from_le_bytes(*length)) * 512;
     let (lower, upper) = rest.split_at(first.min(rest.len()));
     let (lower, upper) = (sealed(lower), sealed(upper));
-    let Some((Ok(length), file)) = convert(&[&lower, &upper]) else {
+    let Some((
+        Ok(Finished {
+            bytes: length,
+            checksum,
+        }),
+        file,
+    )) = convert(&[&lower, &upper])
+    else {
         return;
     };
+    assert_eq!(checksum_of(&file, length).ok(), Some(checksum));
     assert!(length <= limits().image, "{length} bytes");
     assert_eq!(length % erofs::BLOCK, 0);
     let Some((again, other)) = convert(&[&lower, &upper]) else {
         return;
     };
-    assert_eq!(again.ok(), Some(length));
+    assert_eq!(again.ok().map(|again| again.bytes), Some(length));
     let digest = |file| crate::convert::digest_of(file, length).ok();
     assert_eq!(digest(&file), digest(&other));
 }

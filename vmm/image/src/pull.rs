@@ -219,9 +219,7 @@ impl Store {
             }
         };
         downloads.wait()?;
-        for blob in blobs {
-            blob.commit()?;
-        }
+        self.keep_blobs(blobs)?;
         Ok(image)
     }
 }

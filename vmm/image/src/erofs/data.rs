@@ -5,7 +5,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::SyncSender;
 
-use super::{BLOCK, BLOCK_BITS, FileData, Place, Run, WriteError};
+use super::sums::Sums;
+use super::{BLOCK, BLOCK_BITS, FileData, Finished, Place, Run, WriteError};
 use crate::tar::Segment;
 
 /// Bytes gathered before they are written.
@@ -25,6 +26,7 @@ pub(crate) struct DataWriter<'a> {
     start: u64,
     limit: u64,
     current: Option<Current>,
+    sums: Sums,
     /// Whom to tell that there is much to bring to the disk, and how much it was at the last time.
     writeback: Option<(SyncSender<()>, u64)>,
 }
@@ -60,6 +62,7 @@ impl<'a> DataWriter<'a> {
             start: BLOCK,
             limit,
             current: None,
+            sums: Sums::default(),
             writeback: None,
         }
     }
@@ -72,8 +75,13 @@ impl<'a> DataWriter<'a> {
         }
     }
 
-    pub(super) fn file(&self) -> &'a File {
-        self.file
+    /// Ends the image: all is written but block 0.
+    pub(super) fn finish(mut self, first: &[u8], bytes: u64) -> Result<Finished, WriteError> {
+        self.flush()?;
+        self.file.write_all_at(first, 0)?;
+        self.file.set_len(bytes)?;
+        let checksum = self.sums.finish(self.file, bytes)?;
+        Ok(Finished { bytes, checksum })
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -249,6 +257,7 @@ impl<'a> DataWriter<'a> {
         if bytes.len() >= BUFFER / 4 {
             self.flush()?;
             self.file.write_all_at(bytes, self.start)?;
+            self.sums.add(self.start, bytes);
             self.start += bytes.len() as u64;
         } else {
             self.buffer.extend_from_slice(bytes);
@@ -274,6 +283,7 @@ impl<'a> DataWriter<'a> {
     pub(super) fn flush(&mut self) -> Result<(), WriteError> {
         if !self.buffer.is_empty() {
             self.file.write_all_at(&self.buffer, self.start)?;
+            self.sums.add(self.start, &self.buffer);
             self.start += self.buffer.len() as u64;
             self.buffer.clear();
         }
@@ -299,7 +309,9 @@ impl<'a> DataWriter<'a> {
             let flags =
                 rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
             let start = u64::from(block) << BLOCK_BITS;
-            match rustix::fs::fallocate(self.file, flags, start, bytes.next_multiple_of(BLOCK)) {
+            let bytes = bytes.next_multiple_of(BLOCK);
+            self.sums.forget(start, bytes);
+            match rustix::fs::fallocate(self.file, flags, start, bytes) {
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
                 Err(error) => return Err(WriteError::Write(error.into())),
             }

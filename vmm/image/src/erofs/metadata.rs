@@ -1,18 +1,18 @@
 //! Writes everything but file data, once all layers have been applied.
 
-use std::os::unix::fs::FileExt;
-
 use super::encode::{self, Bytes, Dirent, FLAT_PLAIN, HOLE, RawInode, SUPER_OFFSET, Superblock};
 use super::layout::{self, Layout, Placement};
-use super::{BLOCK, BLOCK_BITS, BLOCK_SIZE, DataWriter, FileData, Place, SLOT, WriteError};
+use super::{
+    BLOCK, BLOCK_BITS, BLOCK_SIZE, DataWriter, FileData, Finished, Place, SLOT, WriteError,
+};
 use crate::tree::{Content, Inode, InodeId, Tree};
 
-/// Finishes the image whose data `data` has written. Returns its length in bytes.
+/// Finishes the image whose data `data` has written.
 pub(crate) fn finish(
     mut data: DataWriter<'_>,
     tree: &Tree,
     uuid: [u8; 16],
-) -> Result<u64, WriteError> {
+) -> Result<Finished, WriteError> {
     data.align()?;
     let layout = layout::place(tree, data.position())?;
     let mut first = Bytes::default();
@@ -30,7 +30,6 @@ pub(crate) fn finish(
         }
     }
     writer.data.align()?;
-    writer.data.flush()?;
     let root = writer.place(InodeId::ROOT).offset / SLOT;
     let blocks = layout.end >> BLOCK_BITS;
     let superblock = Superblock {
@@ -42,10 +41,7 @@ pub(crate) fn finish(
         chunked: layout.chunked,
     };
     writer.emit(SUPER_OFFSET as u64, &superblock.encode())?;
-    let file = writer.data.file();
-    file.write_all_at(&writer.first, 0)?;
-    file.set_len(layout.end)?;
-    Ok(layout.end)
+    writer.data.finish(&writer.first, layout.end)
 }
 
 struct Metadata<'a> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Limits;
+use crate::convert::checksum_of;
 use crate::tar::{Segment, Time};
 use crate::testing::erofs::{Listing, list};
 use crate::tree::{Attributes, Content, Tree};
@@ -84,8 +85,10 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn write(tree: &Tree, data: DataWriter<'_>, file: &std::fs::File) -> Listing {
-    let length = finish(data, tree, [3; 16]).unwrap();
-    let mut bytes = vec![0; usize::try_from(length).unwrap()];
+    let finished = finish(data, tree, [3; 16]).unwrap();
+    let found = checksum_of(file, finished.bytes).unwrap();
+    assert_eq!(finished.checksum, found);
+    let mut bytes = vec![0; usize::try_from(finished.bytes).unwrap()];
     file.read_exact_at(&mut bytes, 0).unwrap();
     list(&bytes)
 }

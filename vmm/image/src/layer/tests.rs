@@ -6,6 +6,7 @@ mod model;
 
 use super::*;
 use crate::Limits;
+use crate::convert::checksum_of;
 use crate::erofs;
 use crate::testing::archive::{Header, Tar};
 use crate::testing::erofs::{Listing, list};
@@ -18,8 +19,10 @@ pub(super) fn image_with(layers: &[Vec<u8>], limits: &Limits) -> Result<Vec<u8>,
     for layer in layers {
         apply(&layer[..], &mut tree, &mut data)?;
     }
-    let length = erofs::finish(data, &tree, [7; 16])?;
-    let mut bytes = vec![0; usize::try_from(length).unwrap()];
+    let finished = erofs::finish(data, &tree, [7; 16])?;
+    let found = checksum_of(&file, finished.bytes).unwrap();
+    assert_eq!(finished.checksum, found);
+    let mut bytes = vec![0; usize::try_from(finished.bytes).unwrap()];
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
     Ok(bytes)
 }

@@ -148,8 +148,8 @@ impl Queue {
             let Some(layer) = self.layers.get(share.layer) else {
                 break;
             };
-            if let Err(error) = self.fetch(layer, &share) {
-                layer.settle(Err(Arc::new(error)));
+            if let Err(failure) = self.fetch(layer, &share) {
+                layer.settle(Err(failure));
                 // The image is lost without this layer.
                 self.shares.stop();
             }
@@ -161,7 +161,7 @@ impl Queue {
         }
     }
 
-    fn fetch(&self, layer: &Layer, share: &Share) -> Result<(), RegistryError> {
+    fn fetch(&self, layer: &Layer, share: &Share) -> Result<(), Failure> {
         let digest = layer.descriptor.digest;
         let is_first = share.range.start == 0;
         if is_first {
@@ -172,7 +172,7 @@ impl Queue {
         let (mut offset, mut verified) = (share.range.start, share.range.start);
         loop {
             if self.shares.is_stopped() {
-                return Err(RegistryError::Stopped);
+                return Err(RegistryError::Stopped.into());
             }
             let count = blob.next(&mut piece)?;
             if is_first && offset == 0 {
@@ -193,10 +193,11 @@ impl Queue {
     }
 
     /// Whoever verifies the last of a layer says that it is here, and then lets go those who wait for it.
-    fn verify(&self, layer: &Layer) -> Result<(), RegistryError> {
+    fn verify(&self, layer: &Layer) -> Result<(), Failure> {
         if layer.verify()? {
             self.progress.ends(&layer.descriptor.digest, false);
             layer.settle(Ok(()));
+            layer.sync()?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) fn blob_name(digest: &Digest) -> String {
     format!("{BLOBS}/{}", digest.hex())
 }
 
-/// A blob that is being written. Dropped before [`Self::commit`], it never was.
+/// A blob that is being written. Dropped before [`Store::keep_blobs`], it never was.
 #[derive(Debug)]
 pub struct BlobWriter<'a> {
     temporary: Temporary<'a>,
@@ -39,14 +39,6 @@ impl BlobWriter<'_> {
     /// The empty file to write, at any place in any order.
     pub fn file(&self) -> &File {
         self.temporary.file()
-    }
-
-    /// Makes the blob durable and gives it its name. The caller has checked the digest.
-    ///
-    /// # Errors
-    /// When the disk is full or broken.
-    pub fn commit(self) -> Result<(), StoreError> {
-        self.temporary.commit(&blob_name(&self.digest))
     }
 }
 
@@ -77,6 +69,19 @@ impl Store {
             temporary,
             digest: *digest,
         }))
+    }
+
+    /// Makes blobs durable and gives them their names. The caller has checked the digests.
+    ///
+    /// # Errors
+    /// When the disk is full or broken.
+    pub fn keep_blobs<'a>(
+        &'a self,
+        blobs: impl IntoIterator<Item = BlobWriter<'a>>,
+    ) -> Result<(), StoreError> {
+        let named = |blob: BlobWriter<'a>| (blob.temporary, blob_name(&blob.digest));
+        self.directory
+            .commit(blobs.into_iter().map(named).collect())
     }
 
     /// Whether a blob is there.

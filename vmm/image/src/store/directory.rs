@@ -163,6 +163,21 @@ impl Directory {
         temporary.commit(name)
     }
 
+    /// Makes the bytes of files durable, then gives them their names, which are in one directory, durably too.
+    pub(crate) fn commit(&self, files: Vec<(Temporary<'_>, String)>) -> Result<(), StoreError> {
+        let Some((_, last)) = files.last() else {
+            return Ok(());
+        };
+        let last = last.clone();
+        for (file, _) in &files {
+            rustix::fs::fdatasync(&file.file).map_err(self.error("Writing", &file.name))?;
+        }
+        for (file, target) in files {
+            file.rename(&target)?;
+        }
+        self.sync_parent(&last)
+    }
+
     pub(crate) fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(value).map_err(|source| StoreError::Damaged {
             path: self.path(name),
@@ -346,9 +361,7 @@ impl Temporary<'_> {
     /// Makes the bytes durable, then gives them their name, durably too.
     pub(crate) fn commit(self, target: &str) -> Result<(), StoreError> {
         let directory = self.directory;
-        rustix::fs::fsync(&self.file).map_err(directory.error("Writing", &self.name))?;
-        self.rename(target)?;
-        directory.sync_parent(target)
+        directory.commit(vec![(self, target.to_owned())])
     }
 
     fn rename(mut self, target: &str) -> Result<(), StoreError> {

@@ -205,11 +205,13 @@ impl Store {
             })?;
         }
         let manifest = manifest.unwrap_or_else(|| make_manifest(config, &copied));
+        let mut new = Vec::new();
         for layer in copied {
             if !self.has_blob(&layer.digest)? {
-                layer.temporary.commit(&blob_name(&layer.digest))?;
+                new.push((layer.temporary, blob_name(&layer.digest)));
             }
         }
+        self.directory.commit(new)?;
         let manifest = Some(self.put_blob(&manifest)?);
         let arrival = Arrival {
             origin: arriving.origin,

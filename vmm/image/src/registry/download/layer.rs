@@ -35,6 +35,8 @@ struct State {
     /// Ends of what is written beyond, by starts.
     beyond: BTreeMap<u64, u64>,
     outcome: Option<Result<(), Failure>>,
+    /// All of it is on the disk.
+    durable: bool,
 }
 
 impl Layer {
@@ -63,7 +65,7 @@ impl Layer {
         Ok(received)
     }
 
-    /// Verifies what is written without gaps and not yet verified. Says when that was the layer's end, and all is on the disk.
+    /// Verifies what is written without gaps and not yet verified. Says when that was the layer's end.
     pub(super) fn verify(&self) -> Result<bool, RegistryError> {
         let size = self.descriptor.size;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,11 +95,21 @@ impl Layer {
                 found,
             });
         }
-        // Here it costs nobody a wait but this transfer, which is over.
-        self.file
-            .sync_data()
-            .map_err(|source| self.unusable(source))?;
         Ok(true)
+    }
+
+    /// Brings it to the disk. Its readers have its end by then: only who waits for all of it waits for the disk.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        let synced = self.file.sync_data();
+        let synced = synced.map_err(|source| Arc::new(self.unusable(source)));
+        let mut state = self.lock();
+        match &synced {
+            Ok(()) => state.durable = true,
+            Err(failure) => state.outcome = Some(Err(failure.clone())),
+        }
+        drop(state);
+        self.changed.notify_all();
+        synced
     }
 
     /// Says how it ended, unless that is known.
@@ -111,12 +123,14 @@ impl Layer {
         self.lock().outcome.clone()
     }
 
-    /// Waits for its end.
+    /// Waits until all of it is here, verified and on the disk.
     pub(super) fn wait(&self) -> Result<(), Failure> {
         let mut state = self.lock();
         loop {
-            if let Some(outcome) = &state.outcome {
-                return outcome.clone();
+            match &state.outcome {
+                Some(Ok(())) if !state.durable => {}
+                Some(outcome) => return outcome.clone(),
+                None => {}
             }
             state = self.wait_for_change(state);
         }
