@@ -54,7 +54,7 @@ pub enum WriteError {
 }
 
 /// An image that is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Finished {
     /// Its length.
     pub(crate) bytes: u64,
