@@ -1,195 +1,105 @@
-//! Converting while downloading: what it adds to the slower of the two, whichever that is, and where they are equally slow.
+//! Converting keeps up with the download: the rest of an image is let through only when what came before is converted.
 //!
-//! `cargo test --release -p image --test registry arriving -- --nocapture` prints the figures.
+//! No clock decides here. What it adds in time is a row of `cargo xtask bench`.
 
-use std::io::{Cursor, Read, Write};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
-use image::registry::{Downloads, Progress};
-use image::{Digest, Expected, Layers, Manifest, Platform, Pull, Store, media_type};
+use image::{Platform, Pull, Store};
 
-use crate::faults::{Action, Faults, Link};
-use crate::fixture::{Home, Image, Registry, descriptor, name};
+use crate::faults::{Action, Faults, Seen};
+use crate::fixture::{Home, Image, Registry, name, noise};
 
-/// An image, and a link to it.
-#[derive(Clone, Copy)]
-struct Course {
-    layers: u64,
-    /// Of each layer, unpacked.
-    megabytes: usize,
-    /// The link's bandwidth, measured by how fast the image is converted.
-    link: f64,
-}
+const MIB: usize = 1 << 20;
 
-/// Layers as programs and texts are: half of it repeats.
-const COMMON: Course = Course {
-    layers: 30,
-    megabytes: 4,
-    link: 1.0,
-};
-
-fn packed(number: u64, course: Course) -> (Vec<u8>, Digest) {
+/// A layer of files of 1 MiB, not compressed: as long as what becomes of it in the image.
+fn layer(number: usize, files: usize) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    for file in 0..course.megabytes {
-        let mut noise = crate::fixture::noise(number * 1000 + file as u64, 500_000);
-        noise.resize(1_000_000, b'x');
+    for file in 0..files {
         let mut header = tar::Header::new_gnu();
-        header.set_size(noise.len() as u64);
+        header.set_size(MIB as u64);
         header.set_mode(0o644);
+        let bytes = noise((number * 1000 + file) as u64, MIB);
         let path = format!("layer{number}/file{file}");
-        tar.append_data(&mut header, path, &noise[..]).unwrap();
+        tar.append_data(&mut header, path, &bytes[..]).unwrap();
     }
-    let tar = tar.into_inner().unwrap();
-    let diff_id = Digest::of(&tar);
-    let level = flate2::Compression::fast();
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), level);
-    packer.write_all(&tar).unwrap();
-    (packer.finish().unwrap(), diff_id)
+    tar.into_inner().unwrap()
 }
 
-fn image(course: Course) -> (Image, Vec<Expected>) {
-    let packed: Vec<_> = (0..course.layers)
-        .map(|number| packed(number, course))
-        .collect();
-    let diff_ids: Vec<Digest> = packed.iter().map(|(_, diff_id)| *diff_id).collect();
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    });
-    let config = config.to_string().into_bytes();
-    let describe = |(bytes, _): &(Vec<u8>, Digest)| descriptor(media_type::OCI_LAYER_GZIP, bytes);
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        config: descriptor(media_type::OCI_CONFIG, &config),
-        layers: packed.iter().map(describe).collect(),
-        annotations: None,
+/// Bytes that the unfinished files of a store take: layers as they came, and the image that is made of them.
+fn unfinished(store: &Path) -> usize {
+    let Ok(files) = std::fs::read_dir(store.join("tmp")) else {
+        return 0;
     };
-    let expected = packed
-        .iter()
-        .map(|(bytes, diff_id)| Expected {
-            digest: Some(Digest::of(bytes)),
-            size: bytes.len() as u64,
-            diff_id: *diff_id,
-        })
-        .collect();
-    let image = Image {
-        manifest: serde_json::to_vec(&manifest).unwrap(),
-        config,
-        layers: packed.into_iter().map(|(bytes, _)| bytes).collect(),
-    };
-    (image, expected)
+    let size = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.metadata().ok();
+    let blocks: u64 = files.filter_map(size).map(|file| file.blocks()).sum();
+    usize::try_from(blocks * 512).unwrap()
 }
 
-struct Here<'a>(&'a [Vec<u8>]);
-
-impl Layers for Here<'_> {
-    fn open(&mut self, position: usize) -> std::io::Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(Cursor::new(&self.0[position][..])))
-    }
+/// Where in its layer the answer to a request begins.
+fn offset(seen: &Seen) -> usize {
+    let range = seen.header("range").unwrap_or("bytes=0-");
+    let start = range.trim_start_matches("bytes=").split('-').next();
+    start.unwrap().parse().unwrap()
 }
 
-/// Seconds that conversion, download, and both at once take.
-fn seconds(course: Course) -> [f64; 3] {
+/// Pulls an image over a link that never runs further ahead of the conversion than `window` bytes.
+fn pull_within(window: usize, layers: usize, files: usize) {
     let registry = Registry::start();
-    let home = Home::new();
-    let (image, expected) = image(course);
+    let mut home = Home::new();
+    let image = Image::new((0..layers).map(|number| layer(number, files)).collect());
     image.publish(&home.client(), &registry.name("app:1"));
-    let store = |label: &str| Store::open(&home.path().join(label)).unwrap();
+    // A pull that waits for what is held back fails, and with it this test.
+    home.limits.attempts = 1;
 
-    let convert = |label: &str| {
-        let started = Instant::now();
-        let mut here = Here(&image.layers);
-        let converted = store(label).convert(&image.config, &expected, &mut here);
-        converted.unwrap();
-        started.elapsed()
-    };
-    // The first one warms up.
-    convert("warm");
-    let conversion = convert("converted");
-
-    let bytes: usize = image.layers.iter().map(Vec::len).sum();
-    let link = Link::new(course.link * bytes as f64 / conversion.as_secs_f64());
-    let faults = Faults::start(&registry.address, move |seen| match seen.is_blob() {
-        true => Action::Paced(link.clone()),
-        false => Action::Pass,
+    let place = home.path().join("store");
+    let watched = place.clone();
+    let layers: Vec<_> = image
+        .layers
+        .iter()
+        .map(|layer| image::Digest::of(layer).hex())
+        .collect();
+    let sizes: Vec<_> = image.layers.iter().map(Vec::len).collect();
+    let faults = Faults::start(&registry.address, move |seen| {
+        let Some(number) = layers.iter().position(|layer| seen.target.contains(layer)) else {
+            return Action::Pass;
+        };
+        let start = sizes[..number].iter().sum::<usize>() + offset(seen);
+        let watched = watched.clone();
+        Action::Paced(Box::new(move |before, _| {
+            // It arrived, and it was converted: twice.
+            let behind = || unfinished(&watched) < 2 * (start + before).saturating_sub(window);
+            // By a minute the client has given up.
+            for _ in 0..30_000 {
+                if !behind() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }))
     });
-    let from = name(&faults.address, "app:1");
     let client = home.client();
-    let started = Instant::now();
-    let repository = Arc::new(client.open(&from).unwrap());
-    let fetched = repository.manifest(&Platform::host()).unwrap();
-    let watcher: Arc<dyn Progress> = home.watcher.clone();
-    let file = |_: &_| tempfile::tempfile_in(home.path());
-    let downloads = Downloads::start(&repository, &fetched.manifest.layers, &watcher, file);
-    downloads.unwrap().wait().unwrap();
-    let download = started.elapsed();
-
     let pull = Pull {
         client: &client,
         policy: None,
         platform: Platform::host(),
         progress: home.watcher.clone(),
     };
-    let started = Instant::now();
-    store("pulled").pull(&from, &pull).unwrap();
-    let both = started.elapsed();
-    [conversion, download, both].map(|time: Duration| time.as_secs_f64())
+    let pulled = Store::open(&place)
+        .unwrap()
+        .pull(&name(&faults.address, "app:1"), &pull);
+    assert!(pulled.unwrap().is_new);
 }
 
-/// What converting while downloading adds to the slower of the two: the first of some tries below the bound. A tenth is the
-/// promise; the rest is for machines that do other things meanwhile.
-fn adds(what: &str, course: Course, bound: f64) {
-    let mut tries = Vec::new();
-    // What else runs on this machine comes in between now and then, but not always.
-    for _ in 0..12 {
-        let [conversion, download, both] = seconds(course);
-        let added = both / conversion.max(download) - 1.0;
-        eprintln!(
-            "{what}: conversion {conversion:.2} s, download {download:.2} s, both at once {both:.2} s: {:+.0} %",
-            added * 100.0
-        );
-        if added < bound {
-            return;
-        }
-        tries.push(added);
-    }
-    panic!("{what}: {tries:?}");
-}
-
+/// At the end a tenth is left to convert, at most.
 #[test]
-fn converting_adds_little_to_a_download_that_is_slower() {
-    let course = Course {
-        megabytes: 10,
-        link: 0.5,
-        ..COMMON
-    };
-    adds("a slow link", course, 0.15);
+fn many_layers_are_converted_while_they_arrive() {
+    pull_within(6 * MIB, 30, 2);
 }
 
-/// Here registry, link and hull are three who want the processors at the same time. One after the other it were 1.0.
+/// Large layers come in parts over all connections; `registry/download/shares.rs` holds which are first.
 #[test]
-fn both_at_once_where_they_are_equally_slow_gain_most_of_it() {
-    adds("equally slow", COMMON, 0.25);
-}
-
-/// Few layers of one size come in parts, the first layer's first: converting them is not left to the end.
-#[test]
-fn three_equal_layers_overlap_too() {
-    let mut tries = Vec::new();
-    for _ in 0..4 {
-        let [conversion, download, both] = seconds(Course {
-            layers: 3,
-            megabytes: 20,
-            ..COMMON
-        });
-        eprintln!(
-            "3 layers: conversion {conversion:.2} s, download {download:.2} s, both at once {both:.2} s"
-        );
-        if both < conversion.max(download) + conversion.min(download) / 2.0 {
-            return;
-        }
-        tries.push(both);
-    }
-    panic!("{tries:?}");
+fn three_equal_layers_are_converted_while_they_arrive() {
+    pull_within(6 * MIB, 3, 20);
 }

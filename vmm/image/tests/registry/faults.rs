@@ -44,8 +44,9 @@ pub(crate) enum Action {
     Stall(usize),
     /// Let it through, and change one byte of the answer's body.
     Flip(usize),
-    /// Let it through at the pace of a link, which all that go over it share.
-    Paced(Arc<Link>),
+    /// Let it through piece by piece. Each waits until this, which is told how many bytes went before it and how many it
+    /// has, returns.
+    Paced(Box<dyn FnMut(usize, usize)>),
     /// Answer with this head, without the final empty line, and body.
     Answer(String, Vec<u8>),
     /// Answer with this head and a body without end.
@@ -161,7 +162,7 @@ impl Shared {
                 self.hang();
                 Ok(())
             }
-            Action::Paced(link) => link.carry(&request, &self.upstream, &mut writer),
+            Action::Paced(pace) => carry(&request, &self.upstream, &mut writer, pace),
             Action::Flip(at) => self.pass(&request, &mut writer, usize::MAX, Some(at)),
             Action::Answer(head, body) => {
                 write!(
@@ -226,45 +227,24 @@ impl Shared {
     }
 }
 
-/// A link of a fixed bandwidth.
-pub(crate) struct Link {
-    bytes_per_second: f64,
-    /// When it is free again.
-    free: Mutex<Instant>,
-}
-
-impl Link {
-    pub(crate) fn new(bytes_per_second: f64) -> Arc<Self> {
-        let free = Mutex::new(Instant::now());
-        Arc::new(Self {
-            bytes_per_second,
-            free,
-        })
-    }
-
-    /// Waits for the turn of so many bytes.
-    fn take(&self, bytes: usize) {
-        let until = {
-            let mut free = self.free.lock().unwrap();
-            let seconds = bytes as f64 / self.bytes_per_second;
-            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(seconds);
-            *free
-        };
-        std::thread::sleep(until.saturating_duration_since(Instant::now()));
-    }
-
-    /// Hands on what upstream answers, piece by piece.
-    fn carry(&self, request: &Seen, upstream: &str, client: &mut TcpStream) -> io::Result<()> {
-        let mut server = ask(upstream, request)?;
-        let mut piece = vec![0; 32 << 10];
-        loop {
-            let count = server.read(&mut piece)?;
-            if count == 0 {
-                return Ok(());
-            }
-            self.take(count);
-            client.write_all(&piece[..count])?;
+/// Hands on what upstream answers, piece by piece.
+fn carry(
+    request: &Seen,
+    upstream: &str,
+    client: &mut TcpStream,
+    mut pace: impl FnMut(usize, usize),
+) -> io::Result<()> {
+    let mut server = ask(upstream, request)?;
+    let mut piece = vec![0; 32 << 10];
+    let mut before = 0;
+    loop {
+        let count = server.read(&mut piece)?;
+        if count == 0 {
+            return Ok(());
         }
+        pace(before, count);
+        client.write_all(&piece[..count])?;
+        before += count;
     }
 }
 
