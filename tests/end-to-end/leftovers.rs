@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tests::vm;
 
 /// The processes of hull, by id: their program is ours.
-fn processes() -> BTreeSet<String> {
+pub(crate) fn processes() -> BTreeSet<String> {
     let program = std::fs::canonicalize(tests::run::program()).unwrap();
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -18,7 +18,7 @@ fn processes() -> BTreeSet<String> {
     found
 }
 
-fn files(directory: &std::path::Path) -> BTreeSet<String> {
+pub(crate) fn files(directory: &std::path::Path) -> BTreeSet<String> {
     let output = std::process::Command::new("find")
         .arg(directory)
         .output()
@@ -30,7 +30,7 @@ fn files(directory: &std::path::Path) -> BTreeSet<String> {
 }
 
 /// Waits until the processes that were not there before have ended; the VMM's own end is not waited for by a run.
-fn wait_for_end(before: &BTreeSet<String>) {
+pub(crate) fn wait_for_end(before: &BTreeSet<String>) {
     let start = Instant::now();
     loop {
         let left: Vec<_> = processes().difference(before).cloned().collect();

@@ -11,6 +11,7 @@ mod copies;
 mod endings;
 mod entries;
 mod exit_codes;
+mod hostile;
 mod hosts;
 mod images;
 mod inside;

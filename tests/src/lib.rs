@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod fixture;
+pub mod hostile;
 pub mod registry;
 pub mod run;
 
@@ -22,4 +23,20 @@ pub fn target() -> PathBuf {
         .map_or(package.clone(), std::path::Path::to_path_buf);
     std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |target| root.join(target))
+}
+
+/// How much of something a test does: what `cargo xtask soak` asks for in `$HULL_SOAK_NAME`, else what an ordinary run has the
+/// time for.
+#[must_use]
+pub fn amount(name: &str, usual: u64) -> u64 {
+    asked(name).unwrap_or(usual)
+}
+
+/// How much of it is asked for, if anything is.
+#[must_use]
+pub fn asked(name: &str) -> Option<u64> {
+    std::env::var(format!("HULL_SOAK_{name}"))
+        .ok()?
+        .parse()
+        .ok()
 }

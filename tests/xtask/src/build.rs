@@ -68,6 +68,7 @@ pub(crate) fn ensure() -> Result<PathBuf> {
 pub(crate) fn images() -> Result<()> {
     apt::need(IMAGES)?;
     progress::step("Making the small images", tests::fixture::make)?;
+    progress::step("Building the hostile guest", tests::hostile::make)?;
     progress::step(
         "Making an image of Debian with python3",
         tests::fixture::make_python,

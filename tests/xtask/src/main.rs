@@ -13,6 +13,7 @@ mod kernel;
 mod lab;
 mod lint;
 mod progress;
+mod soak;
 mod sys;
 mod test;
 mod workspace;
@@ -48,6 +49,10 @@ enum Verb {
     /// The targets are in tests/fuzz/targets; they begin with the corpora in tests/fuzz/corpus, which the ordinary tests
     /// replay, and keep what they find in target/fuzz. Prints executions and the edges covered.
     Fuzz(fuzz::Args),
+    /// Does for hours what the end-to-end tests do for a minute: a hostile guest's steps
+    ///
+    /// On this machine where its KVM boots Linux, else in the lab. Prints figures.
+    Soak(soak::Args),
     /// Measures hull against its targets, and against crun, runc and QEMU
     ///
     /// Times are those of the lab's clock, which are the same on every machine; only the conversion of images is timed on
@@ -79,6 +84,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Soak(args) => soak::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),

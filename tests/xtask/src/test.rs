@@ -146,7 +146,7 @@ fn lab_itself() -> Result<()> {
 }
 
 /// Builds a test program and returns where it is.
-fn executable(selection: &[&str]) -> Result<PathBuf> {
+pub(crate) fn executable(selection: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
