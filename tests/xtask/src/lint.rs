@@ -7,16 +7,25 @@ use anyhow::{Context, Result, bail};
 use crate::build::cargo;
 use crate::{progress, workspace};
 
+mod inventory;
+
 /// What can be typed after `cargo xtask lint`.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only count what is unsafe in each file, and write it down in tests/unsafe.txt, with which the lint compares it
+    #[arg(long)]
+    count_unsafe: bool,
+}
 
 /// The most lines that a file should have: what is longer tends to have two subjects. Said, not refused.
 const LONGEST: usize = 400;
 
-/// Checks everything.
-pub(crate) fn run(_: &Args) -> Result<ExitCode> {
-    check()?;
+/// Checks everything, or counts.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    match args.count_unsafe {
+        true => inventory::write(&workspace::root(), &list()?)?,
+        false => check()?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,12 +65,11 @@ pub(crate) fn check() -> Result<()> {
     })
 }
 
-/// Every Rust file says what it is in its first line; those that have grown too long are named.
-fn files() -> Result<()> {
-    let root = workspace::root();
+/// Every Rust file of the repository.
+fn list() -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "-z", "--", "*.rs"])
-        .current_dir(&root)
+        .current_dir(workspace::root())
         .output();
     let output = output.context("git does not run")?;
     if !output.status.success() {
@@ -71,8 +79,16 @@ fn files() -> Result<()> {
         );
     }
     let list = String::from_utf8(output.stdout).context("A file's name is not UTF-8")?;
+    let names = list.split('\0').filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Every Rust file says what it is in its first line; those that have grown too long are named.
+fn files() -> Result<()> {
+    let root = workspace::root();
+    let list = list()?;
     let mut wrong = Vec::new();
-    for name in list.split('\0').filter(|name| !name.is_empty()) {
+    for name in &list {
         // A file that was removed but not yet committed.
         let Ok(text) = std::fs::read_to_string(root.join(name)) else {
             continue;
@@ -89,9 +105,8 @@ fn files() -> Result<()> {
             ));
         }
     }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
+    if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"))
     }
+    inventory::check(&root, &list)
 }
