@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// How long each target runs
     #[arg(long, default_value = "1", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
+    /// The same in seconds
+    #[arg(long, conflicts_with = "minutes", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
     /// The targets; all of them if none is named
     targets: Vec<String>,
 }
@@ -30,12 +33,12 @@ const MEMORY: u32 = 2048;
 
 /// Runs the targets and prints what was done.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    all(&args.targets, args.minutes * 60)?;
+    all(&args.targets, args.seconds.unwrap_or(args.minutes * 60))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs targets for so many seconds each; without names, all.
-fn all(names: &[String], seconds: u32) -> Result<()> {
+pub(crate) fn all(names: &[String], seconds: u32) -> Result<()> {
     let known = targets()?;
     let wanted = if names.is_empty() { &known } else { names };
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {

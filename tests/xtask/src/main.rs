@@ -38,7 +38,7 @@ enum Verb {
     /// Makes an image out of Debian's busybox and runs it in a virtual machine: on this machine where its KVM boots Linux,
     /// else in the lab. Says how long each step takes.
     Demo(demo::Args),
-    /// Runs every test: lint, unit, machine, end to end and the lab's own
+    /// Runs every test: lint, unit, machine, end to end and the lab's own; then fuzzes a little
     ///
     /// The end-to-end tests run on this machine where its KVM boots Linux, else in the lab. Nothing is skipped.
     Test(test::Args),

@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, build, demo, lab, lint, progress, workspace};
+use crate::{apt, build, demo, fuzz, lab, lint, progress, workspace};
+
+/// Seconds that each fuzz target runs.
+const FUZZ: u32 = 30;
 
 /// What can be typed after `cargo xtask test`.
 #[derive(clap::Args)]
@@ -43,6 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     progress::step("Running the unit tests", || unit(kvm))?;
     end_to_end(None)?;
     progress::step("Testing the lab", lab_itself)?;
+    // Last, for what it finds is new each time, and all that is known is right by then.
+    fuzz::all(&[], FUZZ)?;
     progress::note(&format!(
         "Every test has passed, in {:.0} s.",
         start.elapsed().as_secs_f64()
