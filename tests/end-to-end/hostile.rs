@@ -20,7 +20,7 @@ const ROUND: u64 = 25_000;
 /// How long it goes on unless `$HULL_SOAK_STEPS` says how many steps there are to be.
 const USUAL: Duration = Duration::from_secs(60);
 /// The guest's memory, in MiB.
-const MEMORY: u64 = 64;
+pub(crate) const MEMORY: u64 = 64;
 /// What a process of hull may have beside its guest's memory, in MiB.
 const MOST_MEMORY: u64 = 64;
 const MOST_LOG: usize = 1 << 20;
@@ -110,7 +110,7 @@ impl Drop for Host {
 }
 
 /// Memory in MiB that a process holds, but for a mapping that has the size of the guest's memory. Nothing for one that is gone.
-fn own_memory(process: &str) -> u64 {
+pub(crate) fn own_memory(process: &str) -> u64 {
     let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
     let number = |line: &str, name: &str| -> Option<u64> {
         let rest = line.strip_prefix(name)?;
@@ -220,6 +220,6 @@ fn alone_a_hostile_guest_harms_nothing_but_its_own_machine() {
         .prints("fit\n");
 }
 
-fn mounts() -> String {
+pub(crate) fn mounts() -> String {
     fs::read_to_string(Path::new("/proc/self/mounts")).unwrap()
 }

@@ -72,28 +72,6 @@ fn alone_after_twenty_runs() {
 }
 
 #[test]
-fn alone_after_containers_were_started_and_removed() {
-    leaves_nothing("cycles", |store| {
-        for number in 0..6 {
-            let name = format!("cycle{number}");
-            let run = |words: &[&str]| {
-                let hull = tests::hull(words.iter().copied()).host_env("HULL_ROOT", store);
-                hull.finish().exits(0).out()
-            };
-            let image = tests::fixture::busybox();
-            run(&["run", "-d", "--name", &name, &image, "sleep", "60"]);
-            run(&["exec", &name, "true"]);
-            if number % 2 == 0 {
-                run(&["stop", "-t", "0", &name]);
-                run(&["rm", &name]);
-            } else {
-                run(&["rm", "-f", &name]);
-            }
-        }
-    });
-}
-
-#[test]
 fn alone_after_a_launcher_is_killed() {
     leaves_nothing("killed", |store| {
         let running =

@@ -25,6 +25,7 @@ mod resources;
 mod servers;
 mod signals;
 mod sizes;
+mod soak;
 mod storage;
 mod streams;
 mod terminal;

@@ -49,7 +49,7 @@ enum Verb {
     /// The targets are in tests/fuzz/targets; they begin with the corpora in tests/fuzz/corpus, which the ordinary tests
     /// replay, and keep what they find in target/fuzz. Prints executions and the edges covered.
     Fuzz(fuzz::Args),
-    /// Does for hours what the end-to-end tests do for a minute: a hostile guest's steps
+    /// Does for hours what the end-to-end tests do for a minute: a hostile guest, cycles, kills, damage
     ///
     /// On this machine where its KVM boots Linux, else in the lab. Prints figures.
     Soak(soak::Args),

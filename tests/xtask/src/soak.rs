@@ -3,43 +3,65 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::{build, demo, lab, test};
 
-/// What can be typed after `cargo xtask soak`.
+/// What can be typed after `cargo xtask soak`. 0 leaves a part out.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Steps of the hostile guest
     #[arg(long, default_value = "10000000", value_name = "NUMBER")]
     steps: u64,
-    /// What all that the hostile guest does follows from; another one each time, and printed, if none is given
+    /// Containers that are started, used, stopped and removed
+    #[arg(long, default_value = "10000", value_name = "NUMBER")]
+    cycles: u64,
+    /// Processes of hull that are killed at random moments, each followed by a run
+    #[arg(long, default_value = "1000", value_name = "NUMBER")]
+    kills: u64,
+    /// Bits flipped in a store, each in a fresh copy
+    #[arg(long, default_value = "1000", value_name = "NUMBER")]
+    flips: u64,
+    /// MiB of output against a reader that stalls
+    #[arg(long, default_value = "10240", value_name = "NUMBER")]
+    mebibytes: u64,
+    /// What all that is random follows from; another one each time, and printed, if none is given
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 }
 
 /// Hours that a lab may take.
-const LIMIT: u64 = 12 * 3600;
+const LIMIT: u64 = 24 * 3600;
 
-/// Runs the long form of each in turn; each prints its figures.
+/// Runs the long form of each in turn; each prints its figure.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let hull = build::ensure()?;
     build::images()?;
     let suite = test::executable(&["--package", "tests", "--test", "end-to-end"])?;
-    let mut variables = vec![format!("HULL_SOAK_STEPS={}", args.steps)];
-    variables.extend(args.seed.map(|seed| format!("HULL_SOAK_SEED={seed}")));
-    let mut command: Vec<OsString> = vec!["env".into()];
-    command.extend(variables.into_iter().map(OsString::from));
+    // How the tests call it, how often, and what a test's name contains.
+    let parts = [
+        ("STEPS", args.steps, "hostile::"),
+        ("CYCLES", args.cycles, "soak::alone_cycles"),
+        ("KILLS", args.kills, "soak::alone_kills"),
+        ("FLIPS", args.flips, "soak::a_flipped"),
+        ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
+    ];
+    let parts = || parts.iter().filter(|(_, amount, _)| *amount > 0);
+    ensure!(parts().count() > 0, "Nothing is left to do");
+    let variables = parts().map(|(name, amount, _)| format!("HULL_SOAK_{name}={amount}"));
+    let seed = args.seed.map(|seed| format!("HULL_SOAK_SEED={seed}"));
+    let mut command: Vec<OsString> = variables.chain(seed).map(OsString::from).collect();
     command.push(suite.into());
-    let words = ["--test-threads=1", "--nocapture", "hostile::"];
-    command.extend(words.iter().map(OsString::from));
+    command.extend(["--test-threads=1", "--nocapture"].map(OsString::from));
+    command.extend(parts().map(|(_, _, test)| OsString::from(test)));
     if demo::boots_linux(&hull)? {
-        let status = Command::new("env").args(&command[1..]).status()?;
+        let status = Command::new("env").args(&command).status()?;
         return match status.success() {
             true => Ok(ExitCode::SUCCESS),
             false => bail!("The soak failed ({status})"),
         };
     }
+    command.insert(0, "env".into());
     match lab::exit_code(lab::Args::new(command).memory("8G").timeout(LIMIT))? {
         0 => Ok(ExitCode::SUCCESS),
         code => bail!("The soak in the lab failed (exit code {code})"),

@@ -1,0 +1,294 @@
+//! What is done often, or suffered at any moment, leaves the host as it was. Each test does as much as an ordinary run has the
+//! time for, or as `cargo xtask soak` asks, and prints its figure.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tests::fixture::{busybox, scratch};
+use tests::run::{Outcome, Vm, program};
+use tests::{amount, asked, hull, vm};
+
+use crate::hostile::{MEMORY, mounts, own_memory};
+use crate::leftovers::{files, processes, wait_for_end};
+
+/// Descriptors and sockets that the host's own programs may open meanwhile.
+const SLACK: u64 = 32;
+/// What a process of hull may have beside its guest's memory, in MiB.
+const MOST_MEMORY: u64 = 64;
+
+/// A directory with a store that has the image, gone when dropped.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(name: &str) -> Self {
+        let home = Self(scratch(name).unwrap());
+        home.vm(vm()).run("true").exits(0);
+        wait_for_end(&BTreeSet::new());
+        home
+    }
+
+    fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    fn vm(&self, run: Vm) -> Vm {
+        run.host_env("HULL_ROOT", self.store())
+    }
+
+    fn hull(&self, words: &[&str]) -> Outcome {
+        self.vm(hull(words.iter().copied())).finish()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Numbers that follow from a seed, which is printed.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let seed = asked("SEED").unwrap_or(now.as_secs());
+        println!("seed {seed}");
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
+    }
+}
+
+/// The host's files below a store, its mounts, and how many descriptors and sockets there are on all of the machine.
+fn host(store: &Path) -> (BTreeSet<String>, String, [u64; 2]) {
+    let number = |file: &str, at: usize| -> u64 {
+        let text = fs::read_to_string(file).unwrap();
+        text.split_whitespace().nth(at).unwrap().parse().unwrap()
+    };
+    let counts = [
+        number("/proc/sys/fs/file-nr", 0),
+        number("/proc/net/sockstat", 2),
+    ];
+    (files(store), mounts(), counts)
+}
+
+#[test]
+fn alone_cycles_leave_the_host_as_it_was() {
+    let home = Home::new("cycles");
+    let cycles = amount("CYCLES", 6);
+    let before = host(&home.store());
+    let start = Instant::now();
+    for number in 1..=cycles {
+        let name = format!("cycle{number}");
+        home.hull(&["run", "-d", "--name", &name, &busybox(), "sleep", "60"])
+            .exits(0);
+        home.hull(&["exec", &name, "true"]).exits(0);
+        if number % 2 == 0 {
+            home.hull(&["stop", "-t", "0", &name]).exits(0);
+            home.hull(&["rm", &name]).exits(0);
+        } else {
+            home.hull(&["rm", "-f", &name]).exits(0);
+        }
+        if number % 100 == 0 || number == cycles {
+            wait_for_end(&BTreeSet::new());
+            let now = host(&home.store());
+            assert_eq!(
+                (&now.0, &now.1),
+                (&before.0, &before.1),
+                "after {number} cycles"
+            );
+            for (now, before) in now.2.iter().zip(before.2) {
+                assert!(
+                    *now <= before + SLACK,
+                    "{now} and not {before} after {number} cycles"
+                );
+            }
+        }
+    }
+    println!(
+        "{cycles} cycles of run, exec, stop and rm in {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn alone_kills_at_any_moment_are_survived() {
+    let home = Home::new("kills");
+    let mut random = Random::new();
+    let kills = amount("KILLS", 10);
+    let before = (files(&home.store()), mounts());
+    let mut killed = 0;
+    while killed < kills {
+        home.hull(&["create", "--name", "victim", &busybox(), "sleep", "1000"])
+            .exits(0);
+        let verbs = [
+            &["start", "victim"][..],
+            &["exec", "victim", "true"],
+            &["restart", "-t", "0", "victim"],
+        ];
+        let last = usize::try_from(random.below(3)).unwrap();
+        for words in verbs.iter().take(last) {
+            let _ = home.hull(words);
+        }
+        let running = home.vm(hull(verbs[last].iter().copied())).start();
+        std::thread::sleep(Duration::from_millis(random.below(400)));
+        let all: Vec<String> = processes().into_iter().collect();
+        let one = usize::try_from(random.below(all.len() as u64)).unwrap();
+        if let Some(process) = all.get(one).and_then(|id| Pid::from_raw(id.parse().ok()?)) {
+            // One that has ended by itself meanwhile was no kill.
+            killed += u64::from(kill_process(process, Signal::KILL).is_ok());
+        }
+        let _ = running.finish();
+        home.hull(&["rm", "-f", "victim"]).exits(0);
+        home.vm(vm()).run("echo fine").prints("fine\n");
+        wait_for_end(&BTreeSet::new());
+        assert_eq!(
+            (files(&home.store()), mounts()),
+            before,
+            "after {killed} kills"
+        );
+    }
+    println!("{killed} kills at random moments, each followed by a run");
+}
+
+/// A regular file of a store that is not empty, and a place in it.
+fn anywhere(store: &Path, random: &mut Random) -> (PathBuf, u64) {
+    let all = files(store);
+    let all: Vec<PathBuf> = all.iter().map(PathBuf::from).collect();
+    let all: Vec<&PathBuf> = all
+        .iter()
+        .filter(|path| {
+            path.metadata()
+                .is_ok_and(|data| data.is_file() && data.len() > 0)
+        })
+        .collect();
+    let path = all[usize::try_from(random.below(all.len() as u64)).unwrap()];
+    let length = path.metadata().unwrap().len();
+    (path.clone(), random.below(length))
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_store_ends_in_words_or_not_at_all() {
+    let home = Home(scratch("flips").unwrap());
+    home.vm(vm()).run("true").exits(0);
+    home.hull(&[
+        "create",
+        "--storage=16m",
+        "--name",
+        "made",
+        &busybox(),
+        "true",
+    ])
+    .exits(0);
+    let whole = home.0.join("whole");
+    fs::rename(home.store(), &whole).unwrap();
+    let mut random = Random::new();
+    let (flips, mut told) = (amount("FLIPS", 6), 0);
+    for _ in 0..flips {
+        let copy = Command::new("cp")
+            .arg("-a")
+            .arg(&whole)
+            .arg(home.store())
+            .status();
+        assert!(copy.unwrap().success());
+        let (path, place) = anywhere(&home.store(), &mut random);
+        // In place: a container's disk is long and full of holes.
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path);
+        let (file, mut byte) = (file.unwrap(), [0]);
+        file.read_exact_at(&mut byte, place).unwrap();
+        byte[0] ^= 1 << random.below(8);
+        file.write_all_at(&byte, place).unwrap();
+        let runs = [
+            home.vm(vm()).run("echo fine"),
+            home.hull(&["start", "made"]),
+            home.hull(&["ps", "-a"]),
+            home.hull(&["images"]),
+            home.hull(&["rm", "-f", "made"]),
+        ];
+        for outcome in &runs {
+            let place = format!("bit of byte {place} of {}: {outcome:?}", path.display());
+            let code = outcome.status.code();
+            assert!(
+                code.is_some() && !outcome.err().contains("panicked at"),
+                "{place}"
+            );
+            // Of the launcher's own failures each has words; a broken program in the guest says nothing on its own.
+            assert!(
+                !matches!(code, Some(1 | 125)) || outcome.err().contains("error:"),
+                "{place}"
+            );
+        }
+        told += u64::from(runs.iter().any(|outcome| !outcome.status.success()));
+        fs::remove_dir_all(home.store()).unwrap();
+    }
+    println!(
+        "{flips} bits flipped in the store: {told} noticed, the others changed nothing that was asked for"
+    );
+}
+
+#[test]
+fn alone_a_stalled_reader_costs_no_memory() {
+    let home = Home::new("stalled");
+    let mebibytes = amount("MEBIBYTES", 48);
+    let script = format!("dd if=/dev/zero bs=1M count={mebibytes} 2>/dev/null");
+    let memory = format!("--memory={MEMORY}m");
+    let mut child = Command::new(program())
+        .args([
+            "run",
+            "--rm",
+            &memory,
+            "--log-opt=max-size=64k",
+            &busybox(),
+            "sh",
+            "-c",
+            &script,
+        ])
+        .env("HULL_ROOT", home.store())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let most = || {
+        processes()
+            .iter()
+            .map(|id| own_memory(id))
+            .max()
+            .unwrap_or(0)
+    };
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut total, mut own) = (0, 0);
+    let mut buffer = vec![0; 1 << 20];
+    let mut next = 0;
+    // Stalls at the beginning, and after each quarter.
+    loop {
+        if total >= next {
+            std::thread::sleep(Duration::from_secs(2));
+            own = own.max(most());
+            next += mebibytes * (1 << 20) / 4;
+        }
+        match stdout.read(&mut buffer).unwrap() {
+            0 => break,
+            count => total += count as u64,
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(total, mebibytes << 20);
+    assert!(own > 0 && own < MOST_MEMORY, "{own} MiB");
+    println!(
+        "{mebibytes} MiB of output against a reader that stalls: at most {own} MiB in one process of hull"
+    );
+}
