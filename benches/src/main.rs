@@ -5,6 +5,7 @@ mod compared;
 mod conversion;
 mod hull;
 mod measure;
+mod pull;
 mod table;
 
 use std::process::ExitCode;
@@ -29,7 +30,10 @@ fn run() -> Result<()> {
             hull::measure(place.path(), &mut table)?;
             compared::measure(place.path(), &mut table)?;
         }
-        Some("machine") => conversion::measure(&mut table)?,
+        Some("machine") => {
+            conversion::measure(&mut table)?;
+            pull::measure(&mut table)?;
+        }
         _ => bail!("Which part: lab or machine? `cargo xtask bench` runs both"),
     }
     Ok(())
