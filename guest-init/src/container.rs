@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::failure::{SetupError, refused, refused_file};
+use crate::root::Base;
 use crate::{directory, furnish, network, volumes};
 
 /// Docker's: what tells of the host's hardware and kernel. A file is covered by /dev/null, a directory by an empty one.
@@ -53,20 +54,25 @@ const PRIVILEGED_NODES: [(&CStr, u32, u32, u32); 3] = [
 ///
 /// # Errors
 /// The name is too long, the image has something in the way of a file or mount, or the kernel refuses a parameter.
-pub fn furnish(container: &Container) -> Result<(), SetupError> {
+pub fn furnish(container: &Container, base: Base) -> Result<(), SetupError> {
     let hostname = &container.hostname;
     if !hostname.is_empty() {
         rustix::system::sethostname(hostname).map_err(refused("set the host name"))?;
     }
     let line = [hostname, b"\n".as_slice()].concat();
-    write_anew(c"/etc/hostname", &line)?;
+    let put = match base {
+        // The host's own files stay as they are.
+        Base::Direct => cover,
+        Base::Image | Base::Lower => write_anew,
+    };
+    put(c"/etc/hostname", &line)?;
     let files = [
         (c"/etc/hosts", &container.hosts),
         (c"/etc/resolv.conf", &container.resolv_conf),
     ];
     for (path, content) in files {
         if let Some(content) = content {
-            write_anew(path, content)?;
+            put(path, content)?;
         }
     }
     // A parameter may take an address away again.
@@ -91,7 +97,7 @@ pub fn furnish(container: &Container) -> Result<(), SetupError> {
             }
         }
     }
-    mount_all(container)?;
+    mount_all(container, base)?;
     if !container.confined {
         directory::create(b"/dev/net").map_err(refused_file("create", b"/dev/net"))?;
         for (path, major, minor, mode) in PRIVILEGED_NODES {
@@ -138,7 +144,7 @@ fn set(sysctl: &Sysctl) -> Result<(), SetupError> {
 }
 
 /// File systems in memory and of the host, each after those that it may lie on.
-fn mount_all(container: &Container) -> Result<(), SetupError> {
+fn mount_all(container: &Container, base: Base) -> Result<(), SetupError> {
     enum Wanted<'a> {
         Tmpfs(&'a Tmpfs),
         Volume(&'a Volume),
@@ -151,7 +157,7 @@ fn mount_all(container: &Container) -> Result<(), SetupError> {
     wanted.sort_by_key(|(path, _)| *path);
     let source = match container.volumes.is_empty() {
         true => None,
-        false => Some(volumes::Source::mount()?),
+        false => Some(volumes::Source::mount(base.tag())?),
     };
     for (_, wanted) in wanted {
         match (wanted, &source) {
@@ -203,6 +209,38 @@ fn protect(path: &CStr) -> Result<(), Errno> {
 fn make_read_only(path: &CStr) -> Result<(), Errno> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_remount(path, flags | MountFlags::BIND | MountFlags::RDONLY, c"")
+}
+
+/// Has a file of the container's own in the place of one of /etc, as docker has: the file there stays as it is, and an empty one is
+/// made where there is none.
+fn cover(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
+    const BESIDE: &CStr = c"/dev/shm/.beside";
+    let refused = refused_file("cover", path.to_bytes());
+    write_anew(BESIDE, content)?;
+    let place = end_of_links(path.to_bytes());
+    volumes::create_file(&place).map_err(&refused)?;
+    mount_bind(BESIDE, &*place).map_err(&refused)?;
+    // The mount alone has it then.
+    rustix::fs::unlink(BESIDE).map_err(refused)
+}
+
+/// Where a path leads whose last part may be a link, also to what is not there yet.
+fn end_of_links(path: &[u8]) -> Vec<u8> {
+    const MOST: usize = 40;
+    let mut path = path.to_vec();
+    for _ in 0..MOST {
+        let Ok(target) = rustix::fs::readlink(path.as_slice(), Vec::new()) else {
+            break;
+        };
+        let slash = path.iter().rposition(|byte| *byte == b'/');
+        let length = slash.map_or(0, |at| at + 1);
+        let directory = match target.to_bytes() {
+            [b'/', ..] => &[],
+            _ => path.get(..length).unwrap_or_default(),
+        };
+        path = [directory, target.to_bytes()].concat();
+    }
+    path
 }
 
 /// Writes a file of /etc anew. A link there is replaced, not followed: it may lead to what does not exist yet.

@@ -43,7 +43,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::RebootCommand;
 
 use host::{Host, Lost};
-use root::Layers;
+use root::{Base, Layers};
 use supervise::{Dial, Supervisor, failed};
 
 /// pid 1's life. It ends with the machine's.
@@ -76,7 +76,11 @@ fn live(tsc_at_start: u64) -> Lost {
     };
     let ready = root::assemble().and_then(|layers| {
         let _ = host.flush();
-        furnish::furnish(layers.kept).map(|()| layers)
+        furnish::furnish(layers.kept)?;
+        if layers.base != Base::Image {
+            volumes::read_ahead(&layers.lower);
+        }
+        Ok(layers)
     });
     run(host, dial, ready).unwrap_or_else(|lost| lost)
 }
@@ -121,7 +125,7 @@ fn run(
     };
     let furnished = ready.and_then(|layers| {
         let group = group::Group::make(container.pids)?;
-        container::furnish(&container).map(|()| (group, layers))
+        container::furnish(&container, layers.base).map(|()| (group, layers))
     });
     let (group, layers) = match furnished {
         Ok(furnished) => furnished,

@@ -1,14 +1,16 @@
 //! The root: the image, read-only, under a layer that takes what is written, in place of the initramfs. That layer is in
-//! memory, or on the second disk if the machine has one. Knows nothing of the container.
+//! memory, or on a disk of its own if the machine has one. Instead of an image there may be a directory of the host, below such a
+//! layer or without one. Knows nothing of the container.
 //!
 //! The old root stays below the new one, out of reach; a workload may pivot_root as on any machine.
 
 use core::ffi::CStr;
 
+use protocol::{LOWER_TAG, ROOT_TAG, VOLUMES_TAG};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 
 use crate::errno::SystemError;
 use crate::failure::{SetupError, refused, refused_file};
@@ -21,18 +23,51 @@ const OVERLAY: &CStr =
 /// Freed blocks go back to the host.
 const DISK: &CStr = c"discard";
 
+/// What the root is made of. The machine's devices say it: nobody is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The image of the first disk, under a layer.
+    Image,
+    /// A directory of the host, under a layer.
+    Lower,
+    /// A directory of the host, which takes what is written itself.
+    Direct,
+}
+
+impl Base {
+    /// What the file system device is called in such a machine.
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Image => VOLUMES_TAG,
+            Self::Lower => LOWER_TAG,
+            Self::Direct => ROOT_TAG,
+        }
+    }
+
+    /// The disk that keeps what is written, if the machine has one: the one after the image's.
+    fn disk(self) -> &'static CStr {
+        match self {
+            Self::Image => c"/dev/vdb",
+            Self::Lower | Self::Direct => c"/dev/vda",
+        }
+    }
+}
+
 /// The two halves of the root, which have no other name any more.
 #[derive(Debug)]
 pub struct Layers {
-    /// The image.
+    /// What they are made of.
+    pub base: Base,
+    /// The image, or the directory of the host.
     pub lower: OwnedFd,
-    /// What was written.
+    /// What was written; the same directory of the host where that takes it.
     pub upper: OwnedFd,
-    /// Whether that is on a disk, and there when the machine is not.
+    /// Whether that is there when the machine is not.
     pub kept: bool,
 }
 
-/// Puts the image's root in place of the initramfs and goes there.
+/// Puts the container's root in place of the initramfs and goes there.
 ///
 /// # Errors
 /// A mount was refused: no disk, no image on it, or a kernel without one of the file systems.
@@ -44,9 +79,18 @@ pub fn assemble() -> Result<Layers, SetupError> {
         MountFlags::NOEXEC | MountFlags::NOSUID,
         c"mode=755",
     )?;
-    mount_on(c"/dev/vda", c"erofs", c"/lower", MountFlags::RDONLY, c"")?;
+    let base = mount_base()?;
+    if base == Base::Direct {
+        let layers = Layers {
+            base,
+            lower: open(c"/merged")?,
+            upper: open(c"/merged")?,
+            kept: true,
+        };
+        return enter().map(|()| layers);
+    }
     let flags = MountFlags::empty();
-    let kept = match mount(c"/dev/vdb", c"/upper", c"ext4", flags, DISK) {
+    let kept = match mount(base.disk(), c"/upper", c"ext4", flags, DISK) {
         Ok(()) => true,
         Err(Errno::NOENT) => {
             mount_on(c"upper", c"tmpfs", c"/upper", flags, c"mode=755")?;
@@ -67,11 +111,8 @@ pub fn assemble() -> Result<Layers, SetupError> {
             Err(errno) => return Err(refused_file("create", directory.to_bytes())(errno)),
         }
     }
-    let open = |path: &'static CStr| {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty()).map_err(refused_file("open", path.to_bytes()))
-    };
     let layers = Layers {
+        base,
         lower: open(c"/lower")?,
         upper: open(c"/upper/files")?,
         kept,
@@ -83,11 +124,38 @@ pub fn assemble() -> Result<Layers, SetupError> {
         MountFlags::empty(),
         OVERLAY,
     )?;
+    enter().map(|()| layers)
+}
+
+/// Mounts what lies below the upper layer on `/lower`; a directory of the host that needs no such layer on `/merged`.
+fn mount_base() -> Result<Base, SetupError> {
+    let image = mount_on(c"/dev/vda", c"erofs", c"/lower", MountFlags::RDONLY, c"");
+    let Err(error) = image else {
+        return Ok(Base::Image);
+    };
+    // No disk, or one that has no image. What was wrong with it counts where there is no directory of the host instead.
+    for (base, place) in [(Base::Direct, c"/merged"), (Base::Lower, c"/lower")] {
+        let flags = MountFlags::empty();
+        if mount(base.tag(), c"/lower", c"virtiofs", flags, None).is_ok() {
+            mount_bind(c"/lower/0", place)
+                .map_err(refused_file("mount the root on", place.to_bytes()))?;
+            return Ok(base);
+        }
+    }
+    Err(error)
+}
+
+/// Goes to what is mounted on `/merged`, which is the root then.
+fn enter() -> Result<(), SetupError> {
     rustix::process::chdir(c"/merged").map_err(refused_file("enter", b"/merged"))?;
     mount_move(c".", c"/").map_err(refused("move the root into place"))?;
     rustix::process::chroot(c".").map_err(refused("change the root"))?;
-    rustix::process::chdir(c"/").map_err(refused_file("enter", b"/"))?;
-    Ok(layers)
+    rustix::process::chdir(c"/").map_err(refused_file("enter", b"/"))
+}
+
+fn open(path: &'static CStr) -> Result<OwnedFd, SetupError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(refused_file("open", path.to_bytes()))
 }
 
 fn mount_on(

@@ -20,7 +20,7 @@ use crate::group::Group;
 use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
 use crate::pump::Pump;
-use crate::root::Layers;
+use crate::root::{Base, Layers};
 use crate::streams::Streams;
 use crate::sys::{self, Pid};
 use crate::terminal::{self, Terminal};
@@ -369,10 +369,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What was written is on the disk, if there is one, before the host hears of the end and ends the machine.
+    /// What was written is on the disk, if there is one, before the host hears of the end and ends the machine. A directory of the
+    /// host has it already.
     fn keep(&self) {
         if let Some(Layers {
-            upper, kept: true, ..
+            base: Base::Image | Base::Lower,
+            upper,
+            kept: true,
+            ..
         }) = &self.layers
         {
             // A disk that fails now has told whoever asked it.

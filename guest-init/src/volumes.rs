@@ -4,8 +4,8 @@
 use alloc::format;
 use core::ffi::CStr;
 
-use protocol::{VOLUMES_TAG, Volume};
-use rustix::fd::{AsRawFd, OwnedFd};
+use protocol::Volume;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
@@ -23,14 +23,14 @@ const PLACE: &CStr = c"/dev/.volumes";
 pub struct Source(OwnedFd);
 
 impl Source {
-    /// Mounts it.
+    /// Mounts it by its device's name.
     ///
     /// # Errors
     /// There is no such device, or the kernel cannot use it.
-    pub fn mount() -> Result<Self, SetupError> {
+    pub fn mount(tag: &str) -> Result<Self, SetupError> {
         rustix::fs::mkdir(PLACE, Mode::RWXU).map_err(refused_file("create", PLACE.to_bytes()))?;
         let flags = MountFlags::NODEV;
-        mount(VOLUMES_TAG, PLACE, c"virtiofs", flags, None).map_err(|error| SetupError::Mount {
+        mount(tag, PLACE, c"virtiofs", flags, None).map_err(|error| SetupError::Mount {
             what: "virtiofs",
             at: "/dev/.volumes",
             error: SystemError(error),
@@ -38,19 +38,8 @@ impl Source {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = rustix::fs::open(PLACE, flags, Mode::empty());
         let source = Self(open.map_err(refused("open the file system of volumes"))?);
-        // Slower without it, and no worse.
-        let _ = source.read_ahead();
+        read_ahead(&source.0);
         Ok(source)
-    }
-
-    /// Lets the kernel read as much ahead as the device takes at once: each request costs two changes of the world.
-    fn read_ahead(&self) -> Result<(), Errno> {
-        let device = rustix::fs::fstat(&self.0)?.st_dev;
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
-        rustix::io::write(&file, b"1024").map(drop)
     }
 
     /// Gives a part its place.
@@ -88,8 +77,26 @@ impl Source {
     }
 }
 
+/// Lets the kernel read as much ahead as the device takes at once: each request costs two changes of the world.
+pub(crate) fn read_ahead(file: impl AsFd) {
+    let allow = || {
+        let device = rustix::fs::fstat(file)?.st_dev;
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path.as_str(), flags, Mode::empty())?;
+        rustix::io::write(&file, b"1024")
+    };
+    // Slower without it, and no worse.
+    let _: Result<usize, Errno> = allow();
+}
+
 /// A file to mount another one on, where there is none.
-fn create_file(path: &[u8]) -> Result<(), Errno> {
+pub(crate) fn create_file(path: &[u8]) -> Result<(), Errno> {
+    if rustix::fs::stat(path).is_ok() {
+        // It need not be writable.
+        return Ok(());
+    }
     if let Some(end) = path
         .iter()
         .rposition(|byte| *byte == b'/')

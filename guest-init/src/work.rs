@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::errno::SystemError;
 use crate::failure::{SetupError, refused};
 use crate::process::Stdio;
-use crate::root::Layers;
+use crate::root::{Base, Layers};
 use crate::sys::{self, Fork, Pid};
 
 mod changes;
@@ -82,8 +82,8 @@ fn carry_out(work: &Work, stdio: &Stdio, layers: Option<&Layers>) -> Result<(), 
             return unpack::unpack(input, path, name);
         }
         Work::Changes => match layers {
-            Some(layers) => changes::changes(&mut out, layers)?,
-            None => return Err("The root has no layers".to_string()),
+            Some(layers) if layers.base != Base::Direct => changes::changes(&mut out, layers)?,
+            _ => return Err("The root has no layers".to_string()),
         },
         Work::Processes => processes::processes(&mut out)?,
     }

@@ -22,6 +22,7 @@ mod policy;
 mod python;
 mod registry;
 mod resources;
+mod rootfs;
 mod servers;
 mod signals;
 mod sizes;

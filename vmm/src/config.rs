@@ -21,6 +21,9 @@ pub(crate) struct VmConfig {
     /// The network card and what it leads to; `None`: there is none.
     #[serde(default)]
     pub(crate) network: Option<network::Settings>,
+    /// What the guest's root file system is made of.
+    #[serde(default)]
+    pub(crate) root: Root,
 }
 
 impl Default for VmConfig {
@@ -31,6 +34,7 @@ impl Default for VmConfig {
             kernel_log: false,
             jail: jail::Mode::default(),
             network: None,
+            root: Root::default(),
         }
     }
 }
@@ -47,6 +51,34 @@ impl VmConfig {
             network: self.network.as_ref().map(card),
             ..self.clone()
         }
+    }
+}
+
+/// What a guest's root file system is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Root {
+    /// The first disk, which has an image, under a layer of what is written.
+    #[default]
+    Image,
+    /// The first share, under such a layer.
+    Lower,
+    /// The first share, which takes what is written.
+    Direct,
+}
+
+impl Root {
+    /// What the file system device is called, by which the guest knows which of them it is.
+    pub(crate) fn tag(self) -> &'static str {
+        match self {
+            Self::Image => protocol::VOLUMES_TAG,
+            Self::Lower => protocol::LOWER_TAG,
+            Self::Direct => protocol::ROOT_TAG,
+        }
+    }
+
+    /// How many shares it takes.
+    pub(crate) fn shares(self) -> u16 {
+        u16::from(self != Self::Image)
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum PlanError {
     Fraction(String),
     #[error("No command: the image names none, and none was given")]
     NoCommand,
+    #[error("No command: a directory names none, and none was given")]
+    NoCommandInDirectory,
     #[error("{} is not a variable: its name is empty or has blanks in it", .0.display())]
     Variable(OsString),
     #[error("Cannot read the environment file {}", .0.display())]
@@ -82,7 +84,7 @@ pub(crate) fn plan(
         None => id.to_owned(),
     };
     Ok(Task {
-        container: inside::container(&args.inside, machine.network.as_ref(), hostname)?,
+        container: inside::container(&args.inside, machine, hostname)?,
         process: process(args, image)?,
     })
 }
@@ -95,6 +97,7 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
         kernel_log: args.kernel_log,
         jail: args.jail,
         network: network::settings(args)?,
+        root: args.root(),
     })
 }
 
@@ -138,7 +141,10 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         }
     };
     if argv.first().is_none_or(|program| program.is_empty()) {
-        return Err(PlanError::NoCommand);
+        return Err(match args.rootfs {
+            true => PlanError::NoCommandInDirectory,
+            false => PlanError::NoCommand,
+        });
     }
     let cwd = match &args.workdir {
         Some(directory) => workdir(directory)?,

@@ -221,6 +221,13 @@ impl Policy {
         Ok(())
     }
 
+    /// Whether this directory may be a container's root: where images are restricted, it counts as the image `rootfs:` makes of it,
+    /// and it is a directory of the host that a container sees.
+    pub(crate) fn permits_rootfs(&self, path: &Path, read_only: bool) -> Result<(), PolicyError> {
+        self.permits_image(&[format!("rootfs:{}", path.display())], &[])?;
+        self.permits_volume(path, read_only)
+    }
+
     /// Whether an image may be fetched from here, written as [`image::trust::Origin`] is: by that, or by a digest that will
     /// only be known then.
     pub(crate) fn permits_fetch(&self, origin: &str) -> Result<(), PolicyError> {

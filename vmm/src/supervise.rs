@@ -1,12 +1,11 @@
 //! The process that supervises one container: the VMM's parent, forked off by whoever starts the container, in a session
 //! of its own. It serves the container's socket, writes its log and its state, and removes it at its end if it was to be.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use image::Store;
 use protocol::{Status as ProcessStatus, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -17,56 +16,21 @@ use crate::container::{Container, LogDriver, State, Status, Supervision, Way, ev
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Outside, Vmm};
-use crate::library::{self, Library, LibraryError};
 use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
-use crate::vmm::{DiskFile, Goal};
-use crate::{host, human, resolving, sys, volume};
+use crate::vmm::Goal;
+use crate::{human, sys, volume};
+
+mod parts;
+
+pub(crate) use parts::{Own, Parts, kernel, missing};
 
 /// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A run as long as this makes the next wait the first again.
 const GOOD_RUN: Duration = Duration::from_secs(10);
-
-/// All that a virtual machine of this container is made of, open.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) kernel: library::Opened,
-    pub(crate) initramfs: library::Opened,
-    /// The image's file system, which counts as used while this is open.
-    pub(crate) root: std::fs::File,
-}
-
-impl Parts {
-    /// Those of a container that was made before.
-    pub(crate) fn of(container: &Container, store: &Store) -> Result<Self, Failure> {
-        let config = &container.config;
-        let image = store.resolve(&config.image_id)?;
-        Ok(Self {
-            kernel: kernel(config.kernel.as_deref(), config.machine.cpus.count())?,
-            initramfs: Library::from_environment().initramfs().map_err(missing)?,
-            root: store.open_root(&image)?,
-        })
-    }
-}
-
-/// The user's own kernel, or hull's for so many processors.
-pub(crate) fn kernel(own: Option<&std::path::Path>, cpus: u8) -> Result<library::Opened, Failure> {
-    match own {
-        Some(path) => Ok(library::open(path)?),
-        None => Library::from_environment().kernel(cpus).map_err(missing),
-    }
-}
-
-/// A file of hull's own is not there.
-pub(crate) fn missing(error: LibraryError) -> Failure {
-    Failure::new(error).hint(
-        "`cargo xtask build` makes it, and HULL_LIB names the directory where it is;\n\
-         `hull doctor` checks all that a run needs.",
-    )
-}
 
 /// Starts the container in a process of its own and gives a connection to its supervisor, on which `first` has been asked.
 /// To be called while this process has one thread.
@@ -143,9 +107,14 @@ fn alone(
     };
     let booted = Signals::catch().map_err(Failure::from);
     let booted = booted.and_then(|signals| {
+        // Its root, and no volume.
+        let shares = container.config.rootfs.iter().map(volume::share);
         let own = Own {
+            outside: Outside {
+                shares: shares.collect::<Result<_, _>>()?,
+                ..Outside::default()
+            },
             disk: container.disk()?,
-            ..Own::default()
         };
         Ok((signals, parts.launch(&machine, own, Goal::Boot)?))
     });
@@ -353,7 +322,7 @@ impl Supervisor {
             self.container.set_state(&state)?;
         }
         let journal = config.machine.network.as_ref();
-        let shares = config.volumes.iter().map(volume::share);
+        let shares = config.shared().map(volume::share);
         let outside = Outside {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
@@ -417,50 +386,6 @@ fn leave_template(container: &Container, parts: Parts) {
     };
     let _ = rustix::process::nice(19);
     let _ = template::make(&templates, &key, &config.machine, &parts);
-}
-
-/// What the machine of one container has beside; a template's has none of it.
-#[derive(Default)]
-pub(crate) struct Own {
-    outside: Outside,
-    /// What keeps what it writes.
-    disk: Option<std::fs::File>,
-}
-
-impl Parts {
-    /// The same files, none of which counts as used for that.
-    fn without_lock(self) -> std::io::Result<Self> {
-        use std::os::fd::AsRawFd;
-        let root = std::fs::File::open(format!("/proc/self/fd/{}", self.root.as_raw_fd()))?;
-        Ok(Self { root, ..self })
-    }
-
-    /// A VMM process with these files, which stay open here.
-    pub(crate) fn launch(&self, machine: &VmConfig, own: Own, goal: Goal) -> Result<Vmm, Failure> {
-        let copy = |opened: &library::Opened| -> std::io::Result<library::Opened> {
-            Ok(library::Opened {
-                path: opened.path.clone(),
-                file: opened.file.try_clone()?,
-            })
-        };
-        let root = DiskFile {
-            file: OwnedFd::from(self.root.try_clone()?),
-            read_only: true,
-        };
-        let kept = own.disk.map(|file| DiskFile {
-            file: OwnedFd::from(file),
-            read_only: false,
-        });
-        let (kernel, initramfs) = (copy(&self.kernel)?, copy(&self.initramfs)?);
-        let mut machine = machine.clone();
-        if let Some(settings) = &mut machine.network
-            && settings.resolvers.is_empty()
-        {
-            settings.resolvers = resolving::of_host().servers;
-        }
-        let disks = [root].into_iter().chain(kept).collect();
-        Vmm::start(machine, kernel, initramfs, disks, own.outside, goal).map_err(host::unfit)
-    }
 }
 
 /// An end before there was anything to count.

@@ -180,11 +180,12 @@ fn boot(
     let log = start.config.kernel_log;
     let network = start.config.network.clone();
     let networked = network.is_some();
+    let tag = start.config.root.tag();
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel)?;
     plug_network(&mut machine, network, start.ports, start.journal)?;
-    if let Some(volumes) = volumes(shares, bytes, networked) {
+    if let Some(volumes) = volumes(shares, tag, bytes, networked) {
         machine.plug(volumes)?;
     }
     let console = if log {
@@ -272,8 +273,8 @@ fn enter_jail(
     }
 }
 
-/// The device that has the volumes, if there are any.
-fn volumes(shares: jail::Shares, memory: u64, network: bool) -> Option<Fs> {
+/// The device that has the volumes, and the root where that is a directory, if there are any.
+fn volumes(shares: jail::Shares, tag: &str, memory: u64, network: bool) -> Option<Fs> {
     let directory = Arc::new(shares.descriptors?);
     // What the rest of the process has is left to it.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -301,13 +302,7 @@ fn volumes(shares: jail::Shares, memory: u64, network: bool) -> Option<Fs> {
     // The working directory.
     let prefix = "";
     let descriptors = fs::Descriptors { directory, prefix };
-    Some(Fs::new(
-        protocol::VOLUMES_TAG,
-        all.collect(),
-        owners,
-        descriptors,
-        bounds,
-    ))
+    Some(Fs::new(tag, all.collect(), owners, descriptors, bounds))
 }
 
 fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {

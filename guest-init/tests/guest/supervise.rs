@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 
+use guest_init::root::Base;
 use guest_init::supervise::{Dial, Supervisor};
 use guest_init::{container, furnish, greet, sys};
 use protocol::FromHost;
@@ -84,7 +85,7 @@ extern "C" fn main() -> i32 {
         panic!("The first message should be Run");
     };
     if image.is_some()
-        && let Err(error) = container::furnish(&container)
+        && let Err(error) = container::furnish(&container, Base::Image)
     {
         println!("{error}");
         return 0;

@@ -52,7 +52,11 @@ pub const AGENT_PORT: u32 = 1024;
 
 /// What guest init knows the file system device by that has the volumes.
 pub const VOLUMES_TAG: &str = "volumes";
+/// The same device where its part 0 is the root, instead of an image.
+pub const ROOT_TAG: &str = "root";
+/// The same device where its part 0 is what lies below the root's upper layer, instead of an image.
+pub const LOWER_TAG: &str = "lower";
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;

@@ -78,8 +78,10 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 
 /// How to run the image: as its image says, with what was said when the container was made.
 fn execution(container: &Container, store: &Store) -> Result<Execution, Failure> {
-    let image = store.resolve(&container.config.image_id)?;
-    let mut execution = image.execution;
+    let mut execution = match container.config.rootfs {
+        Some(_) => Execution::default(),
+        None => store.resolve(&container.config.image_id)?.execution,
+    };
     let process = container.task()?.process;
     let text = |bytes: &protocol::Bytes| String::from_utf8_lossy(bytes).into_owned();
     let command = &container.config.command;

@@ -7,11 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::trust::Origin;
-use image::{Image, Store, StoreError};
-
 use super::{Inside, NetworkFlags, Size, Source, health};
 use crate::agent::Task;
+use crate::config::Root;
 use crate::container::log::{Limits, LogOption};
 use crate::container::storage as disk;
 use crate::container::{
@@ -20,10 +18,12 @@ use crate::container::{
 use crate::failure::Failure;
 use crate::library::Library;
 use crate::policy::Policy;
-use crate::registry::{Fetch, Wanted, When};
+use crate::registry::{Fetch, When};
 use crate::supervise::{self, Parts};
 use crate::volume::{self, Volumes};
 use crate::{host, human, jail, plan, signal, store};
+
+mod base;
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -132,9 +132,13 @@ pub(crate) struct Args {
     pub(crate) pull: When,
     #[command(flatten)]
     pub(crate) fetch: Fetch,
+    /// Run in a directory of the host instead of an image, and write to it; with --read-only
+    /// nothing is written to it, and with DIR:O it goes to the container's own layer
+    #[arg(long)]
+    pub(crate) rootfs: bool,
     /// Image: NAME[:TAG] in a registry, an id or its beginning, docker-archive:FILE[:TAG], oci:DIR[:TAG],
     /// oci-archive:FILE[:TAG], rootfs:DIR, docker-daemon:NAME, containers-storage:NAME, or - for an archive
-    /// on standard input
+    /// on standard input. With --rootfs, a directory: DIR[:O]
     pub(crate) image: OsString,
     /// Command and arguments, instead of the image's CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -181,6 +185,11 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--start warm and --storage do not go together: a template has no disk but the image's",
         ));
     }
+    if args.start == container::Way::Warm && args.rootfs {
+        return Err(Failure::new(
+            "--start warm and --rootfs do not go together: a template has nothing of the host",
+        ));
+    }
     let machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
     policy.permits_shape(&machine)?;
@@ -189,10 +198,10 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let initramfs = Library::from_environment();
     let initramfs = initramfs.initramfs().map_err(supervise::missing)?;
     let store = store::open(root.clone())?;
-    let (image, file) = image(args, &store, &policy)?;
+    let base = base::find(args, &store, &policy)?;
     let id = container::new_id()?;
-    let task = plan::plan(args, &machine, &image.execution, container::short(&id))?;
-    let exposed = image.execution.exposed_ports.keys();
+    let task = plan::plan(args, &machine, &base.execution, container::short(&id))?;
+    let exposed = base.execution.exposed_ports.keys();
     let ports = plan::ports(&args.network, exposed)?;
     policy.permits_ports(&ports)?;
     let root = store::directory(root)?;
@@ -204,8 +213,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         id,
         name: args.name.clone(),
         created: human::nanoseconds(),
-        image: args.image.to_string_lossy().into_owned(),
-        image_id: image.id.to_string(),
+        image: base.name,
+        image_id: base.id,
+        rootfs: base.directory,
         machine,
         ports,
         kernel: args.kernel.as_ref().map(std::path::absolute).transpose()?,
@@ -221,10 +231,10 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         } else {
             LogDriver::None
         },
-        health: args.health.check(&image.execution),
+        health: args.health.check(&base.execution),
         log_limits: limits(args),
         pidfile: args.pidfile.as_ref().map(std::path::absolute).transpose()?,
-        stop_signal: match (args.stop_signal, &image.execution.stop_signal) {
+        stop_signal: match (args.stop_signal, &base.execution.stop_signal) {
             (Some(signal::Name(number)), _) => number,
             (None, Some(text)) => text.parse::<signal::Name>()?.0,
             (None, None) => signal::TERM,
@@ -239,7 +249,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let parts = Parts {
         kernel,
         initramfs,
-        root: file,
+        root: base.file,
     };
     if let Some(path) = &config.pidfile {
         File::create(path).map_err(|error| {
@@ -267,6 +277,12 @@ const STORAGE: u64 = 10 << 30;
 /// Bytes of its disk; 0 is none.
 fn storage(args: &Args) -> Result<u64, Failure> {
     match args.storage {
+        // What is written goes to the directory.
+        None | Some(Size(0)) if args.root() == Root::Direct => Ok(0),
+        Some(_) if args.root() == Root::Direct => Err(Failure::new(
+            "--storage and --rootfs DIR do not go together: what is written goes to the directory",
+        )
+        .hint("`--rootfs DIR:O` leaves the directory as it is, and writes to a disk.")),
         // A template has no disk but the image's.
         None if args.rm || args.start == container::Way::Warm => Ok(0),
         None => Ok(STORAGE),
@@ -308,29 +324,6 @@ fn volumes(
     let held = volumes.hold()?;
     let found = wanted.into_iter().map(|wanted| volumes.find(wanted));
     Ok((found.collect::<Result<_, _>>()?, Some(held)))
-}
-
-/// How often an image that others remove is looked for.
-const REMOVALS: usize = 3;
-
-/// The image and its file system, which is in use from now on.
-fn image(args: &Args, store: &Store, policy: &Policy) -> Result<(Image, File), Failure> {
-    let mut removals = 0;
-    loop {
-        let wanted = args.fetch.find(store, &args.image, args.pull)?;
-        if let Wanted::Source(source) = &wanted {
-            policy.permits_fetch(&Origin::of(source).to_string())?;
-        }
-        let image = args.fetch.obtain(store, &wanted, args.pull)?;
-        let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
-        policy.permits_image(&image.origins, &digests)?;
-        match store.open_root(&image) {
-            Ok(file) => return Ok((image, file)),
-            // Removed after it was found: that is as if it had not been there.
-            Err(StoreError::Removed(_)) if removals < REMOVALS => removals += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn new_file(path: &PathBuf) -> Result<File, Failure> {

@@ -8,6 +8,7 @@ use protocol::{Change, Item, Work};
 
 use super::ask;
 use super::job::{ItemsError, Job};
+use crate::config::Root;
 use crate::failure::{Failure, escaped};
 
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let container = ask::find(&ask::containers(root.clone())?, &args.container)?;
+    if container.config.machine.root == Root::Direct {
+        let (name, image) = (&container.config.name, &container.config.image);
+        let text =
+            format!("Container {name} writes to {image} itself: nobody knows what was there");
+        return Err(Failure::new(text).code(1).hint(
+            "`hull run --rootfs DIR:O` leaves the directory as it is, and tells what differs.",
+        ));
+    }
     let mut job = Job::start(&container, root, Work::Changes)?;
     let done = print(&mut job);
     job.finish(done)?;

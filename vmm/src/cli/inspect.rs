@@ -107,6 +107,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "Health": health,
         },
         "Image": config.image_id,
+        "Rootfs": config.rootfs.as_ref().map_or("".into(), |root| root.path.to_string_lossy()),
         "Name": format!("/{}", config.name),
         "RestartCount": state.restarts,
         "Mounts": config.volumes.iter().map(mount).collect::<Vec<_>>(),

@@ -162,7 +162,7 @@ impl Job {
 /// In a machine of its own, on the disk that the container has left.
 fn alone(container: &Container, root: Option<PathBuf>, work: Work) -> Result<Socket, Failure> {
     let name = &container.config.name;
-    if container.config.storage == 0 {
+    if !container.config.keeps() {
         let text = format!("Container {name} does not run, and what it wrote was in its memory");
         return Err(Failure::new(text)
             .code(1)

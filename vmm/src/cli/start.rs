@@ -95,10 +95,15 @@ fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result
     let config = &container.config;
     let policy = Policy::of_system()?;
     policy.permits_shape(&config.machine)?;
-    let image = Wanted::Stored(Box::new(store.resolve(&config.image_id)?), None);
-    let image = Fetch::default().obtain(&store, &image, When::Never)?;
-    let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
-    policy.permits_image(&image.origins, &digests)?;
+    match &config.rootfs {
+        Some(directory) => policy.permits_rootfs(&directory.path, directory.read_only)?,
+        None => {
+            let image = Wanted::Stored(Box::new(store.resolve(&config.image_id)?), None);
+            let image = Fetch::default().obtain(&store, &image, When::Never)?;
+            let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
+            policy.permits_image(&image.origins, &digests)?;
+        }
+    }
     let parts = Parts::of(&container, &store)?;
     let task = container.task()?;
     let supervision = container.supervise()?;

@@ -33,6 +33,7 @@ fn a_received_config_is_checked_again() {
         kernel_log: true,
         jail: crate::jail::Mode::Auto,
         network: None,
+        root: Root::Image,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert!(postcard::from_bytes::<VmConfig>(&bytes).is_err());

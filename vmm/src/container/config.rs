@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Check;
 use super::log::Limits;
-use crate::config::VmConfig;
+use crate::config::{Root, VmConfig};
 use crate::publish::Publish;
 
 /// A container as it was asked for.
@@ -22,8 +22,11 @@ pub(crate) struct Config {
     pub(crate) created: u64,
     /// The image as it was typed.
     pub(crate) image: String,
-    /// The image's id.
+    /// The image's id; empty where there is a directory instead.
     pub(crate) image_id: String,
+    /// The directory of the host that is its root, or the lower part of that, instead of an image's.
+    #[serde(default)]
+    pub(crate) rootfs: Option<Volume>,
     /// The virtual machine.
     pub(crate) machine: VmConfig,
     /// Ports of the host that lead to it.
@@ -66,7 +69,7 @@ pub(crate) struct Config {
     /// How its machine comes to be.
     #[serde(default)]
     pub(crate) start: Way,
-    /// What it sees of the host, by the numbers of its task's volumes.
+    /// What it sees of the host beside, in the order of its task's volumes.
     #[serde(default)]
     pub(crate) volumes: Vec<Volume>,
 }
@@ -78,7 +81,17 @@ impl Config {
         self.start != Way::Cold
             && !self.machine.kernel_log
             && self.storage == 0
-            && self.volumes.is_empty()
+            && self.shared().next().is_none()
+    }
+
+    /// All that it sees of the host, in the order of the numbers in its machine.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Volume> {
+        self.rootfs.iter().chain(&self.volumes)
+    }
+
+    /// Whether what it writes is there when it does not run.
+    pub(crate) fn keeps(&self) -> bool {
+        self.storage > 0 || self.machine.root == Root::Direct
     }
 }
 

@@ -7,14 +7,16 @@ use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
 
 use super::{PlanError, is_hostname};
 use crate::cli::{Capabilities, Inside, Mount, Security, Volume};
+use crate::config::VmConfig;
 use crate::resolving;
 
 /// The container, as guest init is to furnish it.
 pub(super) fn container(
     flags: &Inside,
-    network: Option<&Settings>,
+    machine: &VmConfig,
     hostname: String,
 ) -> Result<Container, PlanError> {
+    let network = machine.network.as_ref();
     let domain = flags.domainname.as_deref().filter(|name| !name.is_empty());
     if let Some(name) = domain
         && !is_hostname(name)
@@ -34,7 +36,7 @@ pub(super) fn container(
         // As docker: no size is the default one.
         shm_size: flags.shm_size.map(|size| size.0).filter(|bytes| *bytes > 0),
         tmpfs: tmpfs(flags)?,
-        volumes: numbered(flags),
+        volumes: numbered(flags, machine.root.shares()),
         confined: !flags.privileged,
         read_only: flags.read_only,
         pids: flags
@@ -90,14 +92,15 @@ pub(crate) fn volumes(flags: &Inside) -> impl Iterator<Item = &Volume> {
     flags.volume.iter().chain(mounts)
 }
 
-fn numbered(flags: &Inside) -> Vec<protocol::Volume> {
+/// With their numbers, of which those before `first` are taken.
+fn numbered(flags: &Inside, first: u16) -> Vec<protocol::Volume> {
     let number = |(number, volume): (u16, &Volume)| protocol::Volume {
         path: volume.target.as_str().into(),
         number,
         read_only: volume.read_only,
         fill: volume.fill,
     };
-    (0..).zip(volumes(flags)).map(number).collect()
+    (first..).zip(volumes(flags)).map(number).collect()
 }
 
 /// In the order in which they can be mounted, none on the place of another or of a volume.

@@ -250,3 +250,30 @@ fn directories_of_the_host_are_allowed_one_by_one() {
         assert!(!permits(&policy(none), "/srv", false), "{none}");
     }
 }
+
+#[test]
+fn a_directory_as_the_root_is_an_image_and_a_directory_of_the_host() {
+    let caller = Caller {
+        user: 0,
+        groups: vec![0],
+    };
+    let permits = |keys: &str, path: &str, read_only| {
+        let text = format!("[[rule]]\nname = 'x'\n{keys}\n");
+        let policy = Policy::parse(&text, &caller).unwrap();
+        policy.permits_rootfs(Path::new(path), read_only)
+    };
+    permits("cpus = 1", "/srv/tree", false).unwrap();
+    permits("images = ['rootfs:/srv/']", "/srv/tree", false).unwrap();
+    let refusal = permits("images = ['docker.io/library/']", "/srv/tree", true).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "Rule \"x\" of /etc/hull/policy.toml does not allow the image rootfs:/srv/tree"
+    );
+    // No digest says what is in it.
+    let digest = format!("images = ['sha256:{}']", "0".repeat(64));
+    permits(&digest, "/srv/tree", true).unwrap_err();
+    let bound = "volumes = ['/srv/mine']\nvolumes_read_only = ['/srv']";
+    permits(bound, "/srv/mine/tree", false).unwrap();
+    permits(bound, "/srv/tree", true).unwrap();
+    permits(bound, "/srv/tree", false).unwrap_err();
+}

@@ -42,12 +42,15 @@ impl Key {
         );
         let program = std::fs::metadata("/proc/self/exe")?;
         describe(&mut text, "program", &program);
-        let files: [(&str, &File); 3] = [
-            ("kernel", &parts.kernel.file),
-            ("initramfs", &parts.initramfs.file),
-            ("root", &parts.root),
+        let files: [(&str, Option<&File>); 3] = [
+            ("kernel", Some(&parts.kernel.file)),
+            ("initramfs", Some(&parts.initramfs.file)),
+            ("root", parts.root.as_ref()),
         ];
-        for (name, file) in files {
+        let there = files
+            .into_iter()
+            .filter_map(|(name, file)| Some((name, file?)));
+        for (name, file) in there {
             describe(&mut text, name, &file.metadata()?);
         }
         let host = rustix::system::uname();

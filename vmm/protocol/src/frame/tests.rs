@@ -326,7 +326,7 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 9, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 9, this hull speaks version 6"
+        "Guest init speaks protocol version 9, this hull speaks version 7"
     );
 }
 

@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x06\xac\x02",
+        b"\x04\0\0\0\x00\x07\xac\x02",
     );
 }
 

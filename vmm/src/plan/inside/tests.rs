@@ -4,6 +4,7 @@ use clap::Parser;
 use protocol::Bytes;
 
 use super::*;
+use crate::config::Root;
 
 #[derive(Parser)]
 struct Typed {
@@ -18,7 +19,7 @@ fn flags(words: &[&str]) -> Inside {
 }
 
 fn made(words: &[&str]) -> Result<Container, PlanError> {
-    container(&flags(words), None, "box".to_owned())
+    container(&flags(words), &VmConfig::default(), "box".to_owned())
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn without_flags_it_is_dockers_default() {
     let flags = flags(&[]);
     assert_eq!(privileges(&flags), Privileges::DOCKER);
     assert_eq!((limits(&flags), groups(&flags)), (Vec::new(), Vec::new()));
-    let container = container(&flags, None, "box".to_owned()).unwrap();
+    let container = container(&flags, &VmConfig::default(), "box".to_owned()).unwrap();
     assert!(container.confined && !container.read_only);
     assert_eq!((container.pids, container.shm_size), (None, None));
     assert!(container.sysctls.is_empty() && container.tmpfs.is_empty());
@@ -164,7 +165,11 @@ fn the_resolver_is_told_what_was_typed() {
 fn a_network_brings_its_card_its_name_and_its_name_server() {
     let mut card = Settings::default();
     let with = |card: &Settings, words: &[&str]| {
-        container(&flags(words), Some(card), "box".to_owned()).unwrap()
+        let machine = VmConfig {
+            network: Some(card.clone()),
+            ..VmConfig::default()
+        };
+        container(&flags(words), &machine, "box".to_owned()).unwrap()
     };
     let made = with(&card, &["--dns-search=.", "--dns-option=x"]);
     assert_eq!(text(&made.resolv_conf), "nameserver 10.0.2.2\noptions x\n");
@@ -186,4 +191,23 @@ fn a_network_brings_its_card_its_name_and_its_name_server() {
     let line = "10.0.2.2\thost.hull.internal\n";
     let made = with(&card, &["--add-host=host.hull.internal:host-gateway"]);
     assert!(text(&made.hosts).ends_with(line));
+}
+
+#[test]
+fn volumes_are_numbered_behind_a_directory_that_is_the_root() {
+    let numbers = |root| {
+        let machine = VmConfig {
+            root,
+            ..VmConfig::default()
+        };
+        let flags = flags(&["-v=/a", "-v=name:/b:ro"]);
+        let made = container(&flags, &machine, "box".to_owned()).unwrap();
+        made.volumes
+            .iter()
+            .map(|one| one.number)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(Root::Image), [0, 1]);
+    assert_eq!(numbers(Root::Lower), [1, 2]);
+    assert_eq!(numbers(Root::Direct), [1, 2]);
 }
