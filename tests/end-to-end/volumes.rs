@@ -99,6 +99,58 @@ fn named_volumes_outlive_their_containers() {
     run(&["volume", "ls", "-q"]).prints("");
 }
 
+/// What a Dockerfile says with VOLUME.
+#[test]
+fn an_images_volumes_are_its_containers_own() {
+    let store = scratch("of-image");
+    let run = |words: &[&str]| hull(words).host_env("HULL_ROOT", &store).finish();
+    let image = fixture::busybox();
+    let script = "mkdir -p /data/sub; echo seed >/data/sub/file; chown -R 7:8 /data/sub; chmod 2750 /data/sub; chmod 1777 /data";
+    run(&["run", "--name", "seed", &image, "sh", "-c", script]).exits(0);
+    let change = "VOLUME [\"/data\", \"/new\"]";
+    run(&["commit", "-c", change, "seed", "with:volumes"]).exits(0);
+    run(&["rm", "seed"]).exits(0);
+    let names = || run(&["volume", "ls", "-q"]).out().lines().count();
+    let look = "stat -c '%u:%g %a' /data /data/sub /data/sub/file; cat /data/sub/file; grep -c virtiofs /proc/mounts";
+    let filled = "0:0 1777\n7:8 2750\n7:8 644\nseed\n2\n";
+    run(&["run", "--rm", "with:volumes", "sh", "-c", look]).prints(filled);
+    assert_eq!(names(), 0);
+    // Kept from start to start, and not filled again.
+    let once = "test -e /new/mark && cat /data/own; rm -rf /data/sub; echo own >/data/own; touch /new/mark; ls /data";
+    let kept = ["run", "--name", "kept", "with:volumes", "sh", "-c", once];
+    run(&kept).prints("own\n");
+    run(&["start", "-a", "kept"]).prints("own\nown\n");
+    assert_eq!(names(), 2);
+    let mounts = run(&["inspect", "--format", "{{json .Mounts}}", "kept"]).out();
+    assert!(
+        mounts.contains("/data") && mounts.contains("/new"),
+        "{mounts}"
+    );
+    run(&["rm", "kept"]).exits(0);
+    assert_eq!(names(), 2);
+    run(&["volume", "prune", "-f"]).exits(0);
+    // What is mounted there by a flag is there instead.
+    let words = [
+        "run",
+        "--rm",
+        "-v",
+        "mine:/data",
+        "--tmpfs",
+        "/new",
+        "with:volumes",
+        "sh",
+        "-c",
+    ];
+    let shown =
+        "cat /data/sub/file; grep -c tmpfs./new /proc/mounts; grep -c virtiofs /proc/mounts";
+    run(&[&words[..], &[shown]].concat()).prints("seed\n1\n1\n");
+    run(&["volume", "ls", "-q"]).prints("mine\n");
+    run(&["create", "--name", "gone", "with:volumes"]).exits(0);
+    assert_eq!(names(), 3);
+    run(&["rm", "-v", "gone"]).exits(0);
+    run(&["volume", "ls", "-q"]).prints("mine\n");
+}
+
 /// The same program on the host's file system and on a volume says the same.
 #[test]
 fn posix_holds_as_on_the_host() {

@@ -68,6 +68,8 @@ pub(crate) enum PlanError {
     Ip(Ipv4Addr),
     #[error("A container has at most {most} published ports, not {0}", most = ::network::MOST_PORTS / 2)]
     Ports(usize),
+    #[error("The image wants a volume on {0:?}, where none can be mounted")]
+    Volume(String),
     #[error("Two file systems cannot be mounted on {0}")]
     MountedTwice(String),
 }
@@ -83,8 +85,9 @@ pub(crate) fn plan(
         Some(name) => checked_hostname(name)?,
         None => id.to_owned(),
     };
+    let volumes = volumes(&args.inside, image)?;
     Ok(Task {
-        container: inside::container(&args.inside, machine, hostname)?,
+        container: inside::container(&args.inside, &volumes, machine, hostname)?,
         process: process(args, image)?,
     })
 }

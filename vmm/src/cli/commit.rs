@@ -18,7 +18,8 @@ use crate::store;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How to run it, in a Dockerfile's words: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, STOPSIGNAL
+    /// How to run it, in a Dockerfile's words: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, STOPSIGNAL,
+    /// VOLUME
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<Change>,
     /// A note for its history

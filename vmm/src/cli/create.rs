@@ -206,7 +206,8 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     policy.permits_ports(&ports)?;
     let root = store::directory(root)?;
     // Held until the container is there, which then has them.
-    let (volumes, _held) = volumes(args, &root, &policy)?;
+    let wanted = plan::volumes(&args.inside, &base.execution)?;
+    let (volumes, _held) = volumes(&wanted, &root, &policy)?;
     let kept = !(args.rm && fate.stays);
     let words = task.process.argv.iter();
     let config = Config {
@@ -307,22 +308,21 @@ fn limits(args: &Args) -> Limits {
 
 /// What the container is to see of the host, and what keeps it there.
 fn volumes(
-    args: &Args,
+    wanted: &[super::Volume],
     root: &Path,
     policy: &Policy,
 ) -> Result<(Vec<Volume>, Option<File>), Failure> {
-    let wanted: Vec<_> = plan::volumes(&args.inside).collect();
     if wanted.is_empty() {
         return Ok((Vec::new(), None));
     }
-    for volume in &wanted {
+    for volume in wanted {
         if let Source::Path(path) = &volume.source {
             policy.permits_volume(&volume::resolved(path)?, volume.read_only)?;
         }
     }
     let volumes = Volumes::open(root)?;
     let held = volumes.hold()?;
-    let found = wanted.into_iter().map(|wanted| volumes.find(wanted));
+    let found = wanted.iter().map(|wanted| volumes.find(wanted));
     Ok((found.collect::<Result<_, _>>()?, Some(held)))
 }
 

@@ -15,7 +15,8 @@ use crate::store;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How to run it, in a Dockerfile's words: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, STOPSIGNAL
+    /// How to run it, in a Dockerfile's words: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL, STOPSIGNAL,
+    /// VOLUME
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<Change>,
     /// A note for its history
@@ -67,6 +68,11 @@ impl Change {
             }
             "USER" => execution.user = rest(),
             "WORKDIR" => execution.working_dir = rest(),
+            "VOLUME" => {
+                let paths = self.paths()?;
+                let paths = paths.into_iter().map(|path| (path, Default::default()));
+                execution.volumes.extend(paths);
+            }
             "STOPSIGNAL" => execution.stop_signal = Some(rest()),
             other => return Err(format!("{other} cannot be changed")),
         }
@@ -83,6 +89,14 @@ impl Change {
             "-c".to_owned(),
             self.rest.clone(),
         ])
+    }
+
+    /// A JSON list as it is, or words.
+    fn paths(&self) -> Result<Vec<String>, String> {
+        match self.rest.starts_with('[') {
+            true => serde_json::from_str(&self.rest).map_err(|error| error.to_string()),
+            false => Ok(self.rest.split_whitespace().map(str::to_owned).collect()),
+        }
     }
 
     fn pair(&self) -> Result<(String, String), String> {

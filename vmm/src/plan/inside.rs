@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use image::Execution;
 use network::{GATEWAY, Settings};
 use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
 
@@ -13,6 +14,7 @@ use crate::resolving;
 /// The container, as guest init is to furnish it.
 pub(super) fn container(
     flags: &Inside,
+    volumes: &[Volume],
     machine: &VmConfig,
     hostname: String,
 ) -> Result<Container, PlanError> {
@@ -35,8 +37,8 @@ pub(super) fn container(
         sysctls: domainname.into_iter().chain(given).collect(),
         // As docker: no size is the default one.
         shm_size: flags.shm_size.map(|size| size.0).filter(|bytes| *bytes > 0),
-        tmpfs: tmpfs(flags)?,
-        volumes: numbered(flags, machine.root.shares()),
+        tmpfs: tmpfs(flags, volumes)?,
+        volumes: numbered(volumes, machine.root.shares()),
         confined: !flags.privileged,
         read_only: flags.read_only,
         pids: flags
@@ -83,37 +85,51 @@ pub(super) fn groups(flags: &Inside) -> Vec<protocol::Bytes> {
     groups.map(|group| group.as_str().into()).collect()
 }
 
-/// All volumes that were asked for, in the order of their numbers.
-pub(crate) fn volumes(flags: &Inside) -> impl Iterator<Item = &Volume> {
+/// All volumes that were asked for, in the order of their numbers: last those of the image, as docker has it where no flag has
+/// something else on their places.
+pub(crate) fn volumes(flags: &Inside, image: &Execution) -> Result<Vec<Volume>, PlanError> {
     let mounts = flags.mount.iter().filter_map(|mount| match mount {
         Mount::Volume(volume) => Some(volume),
         Mount::Tmpfs(_) => None,
     });
-    flags.volume.iter().chain(mounts)
+    let mut all: Vec<_> = flags.volume.iter().chain(mounts).cloned().collect();
+    for path in image.volumes.keys() {
+        let wanted = Volume::of_image(path).ok_or_else(|| PlanError::Volume(path.clone()))?;
+        let target = wanted.target.as_bytes();
+        let taken = all.iter().any(|volume| volume.target == wanted.target)
+            || all_tmpfs(flags).any(|tmpfs| *tmpfs.path == *target);
+        if !taken {
+            all.push(wanted);
+        }
+    }
+    Ok(all)
+}
+
+fn all_tmpfs(flags: &Inside) -> impl Iterator<Item = &Tmpfs> {
+    let mounts = flags.mount.iter().filter_map(|mount| match mount {
+        Mount::Tmpfs(tmpfs) => Some(&tmpfs.0),
+        Mount::Volume(_) => None,
+    });
+    flags.tmpfs.iter().map(|tmpfs| &tmpfs.0).chain(mounts)
 }
 
 /// With their numbers, of which those before `first` are taken.
-fn numbered(flags: &Inside, first: u16) -> Vec<protocol::Volume> {
+fn numbered(volumes: &[Volume], first: u16) -> Vec<protocol::Volume> {
     let number = |(number, volume): (u16, &Volume)| protocol::Volume {
         path: volume.target.as_str().into(),
         number,
         read_only: volume.read_only,
         fill: volume.fill,
     };
-    (first..).zip(volumes(flags)).map(number).collect()
+    (first..).zip(volumes).map(number).collect()
 }
 
 /// In the order in which they can be mounted, none on the place of another or of a volume.
-fn tmpfs(flags: &Inside) -> Result<Vec<Tmpfs>, PlanError> {
-    let plain = flags.tmpfs.iter();
-    let mounts = flags.mount.iter().filter_map(|mount| match mount {
-        Mount::Tmpfs(tmpfs) => Some(tmpfs),
-        Mount::Volume(_) => None,
-    });
-    let mut all: Vec<Tmpfs> = plain.chain(mounts).map(|one| one.0.clone()).collect();
+fn tmpfs(flags: &Inside, volumes: &[Volume]) -> Result<Vec<Tmpfs>, PlanError> {
+    let mut all: Vec<Tmpfs> = all_tmpfs(flags).cloned().collect();
     all.sort_by(|one, other| one.path.cmp(&other.path));
     let places = all.iter().map(|one| String::from_utf8_lossy(&one.path));
-    let volumes = volumes(flags).map(|volume| volume.target.as_str().into());
+    let volumes = volumes.iter().map(|volume| volume.target.as_str().into());
     let mut places: Vec<_> = places.chain(volumes).collect();
     places.sort_unstable();
     let twice = places.windows(2).find(|pair| match pair {

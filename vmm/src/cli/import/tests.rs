@@ -14,6 +14,8 @@ fn instructions_change_how_an_image_runs() {
         "WORKDIR /work",
         "LABEL x=\"y\"",
         "STOPSIGNAL SIGINT",
+        "VOLUME /a /b",
+        "VOLUME [\"/c d\"]",
     ] {
         text.parse::<Change>()
             .unwrap()
@@ -29,6 +31,8 @@ fn instructions_change_how_an_image_runs() {
     );
     assert_eq!(execution.labels["x"], "y");
     assert_eq!(execution.stop_signal.as_deref(), Some("SIGINT"));
+    let volumes: Vec<_> = execution.volumes.keys().collect();
+    assert_eq!(volumes, ["/a", "/b", "/c d"]);
     for text in ["CMD", "CMD [1", "RUN true", "ENV novalue"] {
         assert!(text.parse::<Change>().is_err(), "{text}");
     }

@@ -48,6 +48,19 @@ pub(crate) enum VolumeError {
     Option(String),
 }
 
+impl Volume {
+    /// What an image asks for with VOLUME; none where nothing may be mounted.
+    pub(crate) fn of_image(path: &str) -> Option<Self> {
+        Some(Self {
+            source: Source::Nameless,
+            target: clean(path).ok()?,
+            read_only: false,
+            fill: true,
+            make: false,
+        })
+    }
+}
+
 impl FromStr for Volume {
     type Err = VolumeError;
 

@@ -4,6 +4,7 @@ use clap::Parser;
 use protocol::Bytes;
 
 use super::*;
+use crate::cli::Source;
 use crate::config::Root;
 
 #[derive(Parser)]
@@ -19,7 +20,9 @@ fn flags(words: &[&str]) -> Inside {
 }
 
 fn made(words: &[&str]) -> Result<Container, PlanError> {
-    container(&flags(words), &VmConfig::default(), "box".to_owned())
+    let flags = flags(words);
+    let volumes = volumes(&flags, &Execution::default())?;
+    container(&flags, &volumes, &VmConfig::default(), "box".to_owned())
 }
 
 #[test]
@@ -27,7 +30,7 @@ fn without_flags_it_is_dockers_default() {
     let flags = flags(&[]);
     assert_eq!(privileges(&flags), Privileges::DOCKER);
     assert_eq!((limits(&flags), groups(&flags)), (Vec::new(), Vec::new()));
-    let container = container(&flags, &VmConfig::default(), "box".to_owned()).unwrap();
+    let container = container(&flags, &[], &VmConfig::default(), "box".to_owned()).unwrap();
     assert!(container.confined && !container.read_only);
     assert_eq!((container.pids, container.shm_size), (None, None));
     assert!(container.sysctls.is_empty() && container.tmpfs.is_empty());
@@ -169,7 +172,7 @@ fn a_network_brings_its_card_its_name_and_its_name_server() {
             network: Some(card.clone()),
             ..VmConfig::default()
         };
-        container(&flags(words), &machine, "box".to_owned()).unwrap()
+        container(&flags(words), &[], &machine, "box".to_owned()).unwrap()
     };
     let made = with(&card, &["--dns-search=.", "--dns-option=x"]);
     assert_eq!(text(&made.resolv_conf), "nameserver 10.0.2.2\noptions x\n");
@@ -201,7 +204,8 @@ fn volumes_are_numbered_behind_a_directory_that_is_the_root() {
             ..VmConfig::default()
         };
         let flags = flags(&["-v=/a", "-v=name:/b:ro"]);
-        let made = container(&flags, &machine, "box".to_owned()).unwrap();
+        let volumes = volumes(&flags, &Execution::default()).unwrap();
+        let made = container(&flags, &volumes, &machine, "box".to_owned()).unwrap();
         made.volumes
             .iter()
             .map(|one| one.number)
@@ -210,4 +214,36 @@ fn volumes_are_numbered_behind_a_directory_that_is_the_root() {
     assert_eq!(numbers(Root::Image), [0, 1]);
     assert_eq!(numbers(Root::Lower), [1, 2]);
     assert_eq!(numbers(Root::Direct), [1, 2]);
+}
+
+#[test]
+fn an_images_volumes_are_made_where_nothing_else_is_mounted() {
+    let image = |paths: &[&str]| Execution {
+        volumes: paths
+            .iter()
+            .map(|path| ((*path).to_owned(), Default::default()))
+            .collect(),
+        ..Execution::default()
+    };
+    let targets = |words: &[&str], paths: &[&str]| {
+        let all = volumes(&flags(words), &image(paths)).unwrap();
+        let target = |volume: Volume| (volume.target, volume.source == Source::Nameless);
+        all.into_iter().map(target).collect::<Vec<_>>()
+    };
+    let data = || ("/data".to_owned(), true);
+    assert_eq!(targets(&[], &["/data", "/data/"]), [data()]);
+    let words = [
+        "-v=name:/a/",
+        "--tmpfs=/b",
+        "--mount=type=tmpfs,target=/c",
+        "--mount=type=bind,source=/srv,target=/d",
+    ];
+    let found = targets(&words, &["/a", "//b", "/c/.", "/d", "/data"]);
+    let own = |target: &str| (target.to_owned(), false);
+    assert_eq!(found, [own("/a"), own("/d"), data()]);
+    // An image is somebody else's.
+    for path in ["/", "", "data", "/..", "/proc/self", "/a/../sys"] {
+        let refused = volumes(&flags(&[]), &image(&[path]));
+        assert!(matches!(refused, Err(PlanError::Volume(_))), "{path}");
+    }
 }
