@@ -74,3 +74,37 @@ fn version_completion_and_manual() {
     assert!(std::fs::read_dir(&directory).unwrap().count() > 3);
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+/// A full disk or a reader that has gone away is no reason to panic, and is not taken for success.
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let version = |redirected: &str| {
+        let mut command = Command::new("sh");
+        let script = format!("$hull version {redirected}");
+        let output = command
+            .args(["-c", &script])
+            .env("hull", program())
+            .output()
+            .unwrap();
+        (output.status.code(), text(&output))
+    };
+    let (code, said) = version(">/dev/full");
+    assert_eq!(code, Some(125), "{said}");
+    assert!(
+        said.starts_with("error: Standard output cannot be written"),
+        "{said}"
+    );
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = Command::new(program())
+        .arg("version")
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(
+        (unread.status.code(), text(&unread).as_str()),
+        (Some(141), "")
+    );
+    let (code, said) = version("--unknown 2>/dev/full");
+    assert_eq!((code, said.as_str()), (Some(125), ""));
+}

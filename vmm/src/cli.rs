@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, LAUNCHER};
+use crate::output;
 
 mod ask;
 mod commit;
@@ -186,10 +187,11 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { LAUNCHER } else { 0 });
         }
     };
-    match dispatch(cli.verb, cli.root) {
+    let code = match dispatch(cli.verb, cli.root) {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
+    };
+    output::outcome(code)
 }
 
 fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {

@@ -1,6 +1,10 @@
 //! hull: runs containers, each in a virtual machine of its own. The launcher, and the
 //! two processes that it starts with the same file: the VMM and the terminal's guard.
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod agent;
 mod cli;
 mod config;

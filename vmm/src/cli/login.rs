@@ -102,7 +102,7 @@ fn password(from_stdin: bool) -> Result<String, Failure> {
     tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
     let typed = ask("Password: ");
     tcsetattr(io::stdin(), OptionalActions::Flush, &shown)?;
-    eprintln!();
+    eprintln!("");
     typed
 }
 
