@@ -165,6 +165,84 @@ fn alone_kills_at_any_moment_are_survived() {
     println!("{killed} kills at random moments, each followed by a run");
 }
 
+/// What fails, and how: calls that hull has no way to do without, each with an error that the host may really give.
+const FAULTS: [(&str, &str); 8] = [
+    (
+        "openat,openat2,socket,socketpair,memfd_create,eventfd2,pipe2,accept4,dup,epoll_create1",
+        "EMFILE",
+    ),
+    (
+        "write,writev,pwrite64,ftruncate,fallocate,mkdir,mkdirat,fsync,fdatasync,rename,renameat,renameat2",
+        "ENOSPC",
+    ),
+    (
+        "read,pread64,write,pwrite64,fsync,fdatasync,getdents64,fstat,newfstatat,statx,ftruncate,ioctl",
+        "EIO",
+    ),
+    (
+        "clone,clone3,fork,vfork,execve,ioctl,sendmsg,epoll_ctl,prctl",
+        "ENOMEM",
+    ),
+    (
+        "read,write,wait4,waitid,poll,ppoll,flock,recvmsg,sendmsg,connect,openat,ioctl,epoll_wait",
+        "EINTR",
+    ),
+    (
+        "unlink,unlinkat,rmdir,rename,renameat,renameat2,openat,flock,connect,kill,pidfd_open",
+        "EACCES",
+    ),
+    ("connect,sendmsg,recvmsg,read,write", "ECONNRESET"),
+    (
+        "mount,unshare,setns,landlock_create_ruleset,prctl,seccomp,setresuid,chdir",
+        "EPERM",
+    ),
+];
+
+/// The kernel refuses one call of each of hull's processes and threads, at any place in their life.
+#[test]
+fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
+    let home = Home::new("faults");
+    let mut random = Random::new();
+    let (faults, mut told) = (amount("FAULTS", 8), 0);
+    let before = (files(&home.store()), mounts());
+    for _ in 0..faults {
+        let (calls, error) = FAULTS[usize::try_from(random.below(FAULTS.len() as u64)).unwrap()];
+        // Half of the time early, where all processes come by.
+        let most = [20, 200][usize::try_from(random.below(2)).unwrap()];
+        let fault = format!(
+            "inject={calls}:error={error}:when={}",
+            1 + random.below(most)
+        );
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &fault];
+        let run = ["run", "--rm", &busybox(), "true"].map(str::to_owned);
+        home.hull(&["run", "-d", "--name", "victim", &busybox(), "sleep", "1000"])
+            .exits(0);
+        let words = match random.below(4) {
+            0 => vec!["stop", "-t", "0", "victim"],
+            1 => vec!["rm", "-f", "victim"],
+            2 => vec!["exec", "victim", "true"],
+            _ => run.iter().map(String::as_str).collect(),
+        };
+        let outcome = home.vm(hull(words.iter().copied()).under(strace)).finish();
+        let place = format!("{fault} {words:?}: {outcome:?}");
+        // Seen when what comes after it fails.
+        println!("{place}");
+        let code = outcome.status.code();
+        assert!(
+            code.is_some() && !outcome.err().contains("panicked at"),
+            "{place}"
+        );
+        told += u64::from(!outcome.status.success());
+        for container in home.hull(&["ps", "-aq"]).exits(0).out().lines() {
+            home.hull(&["rm", "-f", container]).exits(0);
+        }
+        home.vm(vm()).run("echo fine").prints("fine\n");
+        wait_for_end(&BTreeSet::new());
+        assert_eq!((files(&home.store()), mounts()), before, "{place}");
+    }
+    println!("{faults} calls that failed: {told} ended a command, each followed by a run");
+}
+
 /// A regular file of a store that is not empty, and a place in it.
 fn anywhere(store: &Path, random: &mut Random) -> (PathBuf, u64) {
     let all = files(store);

@@ -26,6 +26,7 @@ pub fn store() -> PathBuf {
 /// A run of hull with these arguments.
 pub fn hull<W: Into<OsString>>(arguments: impl IntoIterator<Item = W>) -> Vm {
     Vm {
+        under: Vec::new(),
         verb: arguments.into_iter().map(Into::into).collect(),
         image: None,
         options: Vec::new(),
@@ -54,6 +55,7 @@ enum Stdin {
 
 /// A run that is being described.
 pub struct Vm {
+    under: Vec<OsString>,
     verb: Vec<OsString>,
     image: Option<String>,
     options: Vec<OsString>,
@@ -117,6 +119,13 @@ impl Vm {
         self.option("-i")
     }
 
+    /// Runs hull under another program: its name and its options.
+    #[must_use]
+    pub fn under<W: Into<OsString>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.under = words.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Sets a variable of the launcher's own environment.
     #[must_use]
     pub fn host_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -147,9 +156,12 @@ impl Vm {
     /// Starts what has been described.
     #[must_use]
     pub fn start(self) -> Running {
-        let mut command = Command::new(program());
+        let program = OsString::from(program());
+        let mut words = self.under.iter().chain([&program]);
+        let mut command = Command::new(words.next().unwrap_or(&program));
         command.env("HULL_ROOT", store()).envs(self.environment);
         command
+            .args(words)
             .args(&self.verb)
             .args(&self.options)
             .args(&self.image)

@@ -20,7 +20,6 @@ pub(crate) fn run(_: &Args) -> Result<ExitCode> {
         ("crun", "crun"),
         ("runc", "runc"),
         ("qemu-system-x86_64", "qemu-system-x86"),
-        ("docker-registry", "docker-registry"),
     ])?;
     build::ensure()?;
     build::images()?;

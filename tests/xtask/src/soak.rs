@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{build, demo, lab, test};
+use crate::{apt, build, demo, lab, test};
 
 /// What can be typed after `cargo xtask soak`. 0 leaves a part out.
 #[derive(clap::Args)]
@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Processes of hull that are killed at random moments, each followed by a run
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     kills: u64,
+    /// System calls that fail, one in each process of a command, each followed by a run
+    #[arg(long, default_value = "1000", value_name = "NUMBER")]
+    faults: u64,
     /// Bits flipped in a store, each in a fresh copy
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     flips: u64,
@@ -35,6 +38,7 @@ const LIMIT: u64 = 24 * 3600;
 
 /// Runs the long form of each in turn; each prints its figure.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    apt::need(&[test::STRACE])?;
     let hull = build::ensure()?;
     build::images()?;
     let suite = test::executable(&["--package", "tests", "--test", "end-to-end"])?;
@@ -43,6 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("STEPS", args.steps, "hostile::"),
         ("CYCLES", args.cycles, "soak::alone_cycles"),
         ("KILLS", args.kills, "soak::alone_kills"),
+        ("FAULTS", args.faults, "soak::alone_a_call"),
         ("FLIPS", args.flips, "soak::a_flipped"),
         ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
     ];

@@ -13,6 +13,9 @@ use crate::{apt, build, demo, fuzz, lab, lint, progress, workspace};
 /// Seconds that each fuzz target runs.
 const FUZZ: u32 = 30;
 
+/// What makes system calls fail.
+pub(crate) const STRACE: (&str, &str) = ("strace", "strace");
+
 /// What can be typed after `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("openssl", "openssl"),
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
+        STRACE,
     ]);
     apt::need(&packages)?;
     if let Some(filter) = &args.end_to_end {
