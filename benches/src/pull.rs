@@ -1,14 +1,14 @@
 //! What converting adds to a pull: over links as fast as the conversion and half as fast, on the machine's own clock.
 
-use std::io::{Cursor, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Cursor, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use image::reference::Reference;
-use image::registry::{Client, Content, Settings, Unwatched};
+use image::registry::{Client, Downloads, Progress, Settings, Unwatched};
 use image::{Descriptor, Digest, Expected, Layers, Manifest, Platform, Pull, Store, media_type};
 
 use crate::table::{Table, Target};
@@ -21,17 +21,23 @@ const MEGABYTES: u32 = 10;
 /// Measures how much longer a pull takes than the slower of download and conversion, the best of some tries.
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
     let place = tempfile::tempdir_in(tests::target())?;
-    let registry = tests::registry::Registry::start()?;
-    let image = Image::new()?;
     let client = client(place.path())?;
-    image.publish(&client, &name(&registry.address)?)?;
+    let link = Link {
+        bytes_per_second: f64::INFINITY,
+        free: Instant::now(),
+    };
+    let server = Arc::new(Server {
+        image: Image::new()?,
+        link: Mutex::new(link),
+    });
+    let from: Reference = format!("{}/app:1", server.start()?).parse()?;
     for (speed, words) in [(0.5, "half as fast as"), (1.0, "as fast as")] {
         let mut least = f64::INFINITY;
         for number in 0..5 {
             let place = place.path().join(format!("{speed}.{number}"));
-            let conversion = image.convert(&place.join("converted"))?;
-            let download = Duration::from_secs_f64(conversion.as_secs_f64() / speed);
-            let link = link(&registry.address, image.bytes() / download.as_secs_f64())?;
+            let conversion = server.image.convert(&place.join("converted"))?;
+            server.pace(server.image.bytes() * speed / conversion.as_secs_f64());
+            let download = download(&client, &from, &place)?;
             let pull = Pull {
                 client: &client,
                 policy: None,
@@ -39,8 +45,9 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
                 progress: Arc::new(Unwatched),
             };
             let start = Instant::now();
-            Store::open(&place.join("pulled"))?.pull(&name(&link)?, &pull)?;
-            let added = start.elapsed().as_secs_f64() / download.as_secs_f64() - 1.0;
+            Store::open(&place.join("pulled"))?.pull(&from, &pull)?;
+            let slower = download.max(conversion).as_secs_f64();
+            let added = start.elapsed().as_secs_f64() / slower - 1.0;
             least = least.min(added * 100.0);
             std::fs::remove_dir_all(&place)?;
         }
@@ -54,8 +61,15 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-fn name(address: &str) -> Result<Reference> {
-    Ok(format!("{address}/app:1").parse()?)
+/// How long it takes to have the layers in files, unconverted.
+fn download(client: &Client, from: &Reference, place: &Path) -> Result<Duration> {
+    let start = Instant::now();
+    let repository = Arc::new(client.open(from)?);
+    let fetched = repository.manifest(&Platform::host())?;
+    let progress: Arc<dyn Progress> = Arc::new(Unwatched);
+    let file = |_: &_| tempfile::tempfile_in(place);
+    Downloads::start(&repository, &fetched.manifest.layers, &progress, file)?.wait()?;
+    Ok(start.elapsed())
 }
 
 /// A client with nothing of this user's configuration.
@@ -70,63 +84,127 @@ fn client(home: &Path) -> Result<Client> {
     Client::new(&variable, Settings::default()).map_err(|error| anyhow!("{error}"))
 }
 
-/// Serves what is at `address` to any number of connections, at so many bytes a second for all together. Returns its address.
-fn link(address: &str, bytes_per_second: f64) -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let own = listener.local_addr()?.to_string();
-    let address = address.to_owned();
-    let free = Arc::new(Mutex::new(Instant::now()));
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect(&address) else {
-                return;
-            };
-            let (Ok(to), Ok(from)) = (server.try_clone(), client.try_clone()) else {
-                return;
-            };
-            let free = free.clone();
-            std::thread::spawn(move || relay(from, to, |_| ()));
-            std::thread::spawn(move || {
-                relay(server, client, |count| {
-                    let time = Duration::from_secs_f64(count as f64 / bytes_per_second);
-                    let mut free = free.lock().unwrap_or_else(|broken| broken.into_inner());
-                    *free = (*free).max(Instant::now()) + time;
-                    let until = *free;
-                    drop(free);
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
-                });
-            });
-        }
-    });
-    Ok(own)
+/// A registry that has the image in memory and costs little beside the pull: as if it were another machine.
+struct Server {
+    image: Image,
+    link: Mutex<Link>,
 }
 
-/// Hands on what comes until either side ends.
-fn relay(mut from: TcpStream, mut to: TcpStream, mut pace: impl FnMut(usize)) {
-    let mut piece = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut piece) {
-        pace(count);
-        if piece
-            .get(..count)
-            .is_none_or(|piece| to.write_all(piece).is_err())
-        {
-            break;
+/// What all connections share.
+struct Link {
+    bytes_per_second: f64,
+    /// When it is free again.
+    free: Instant,
+}
+
+impl Server {
+    /// Serves any number of connections. Returns the address.
+    fn start(self: &Arc<Self>) -> Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?.to_string();
+        let server = self.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = server.clone();
+                // A client that goes away is no fault.
+                std::thread::spawn(move || server.serve(client).ok());
+            }
+        });
+        Ok(address)
+    }
+
+    /// The link has this bandwidth from now on.
+    fn pace(&self, bytes_per_second: f64) {
+        *self.link() = Link {
+            bytes_per_second,
+            free: Instant::now(),
+        };
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, client: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(client.try_clone()?);
+        let mut client = client;
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head)? == 0 {
+                    return Ok(());
+                }
+            }
+            let (kind, body) = self.image.answer(&head);
+            let range = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": bytes=")?;
+                let (first, last) = value.split_once('-')?;
+                let first: usize = first.parse().ok()?;
+                let end = last.parse().map_or(body.len(), |last: usize| last + 1);
+                name.eq_ignore_ascii_case("range").then_some(first..end)
+            });
+            let whole = body.len();
+            let (status, body) = match range.and_then(|range| Some((range.start, body.get(range)?)))
+            {
+                Some((start, part)) => (
+                    format!(
+                        "206 Partial Content\r\nContent-Range: bytes {start}-{}/{whole}",
+                        start + part.len() - 1
+                    ),
+                    part,
+                ),
+                None if kind.is_empty() => ("404 Not Found".to_owned(), body),
+                None => ("200 OK".to_owned(), body),
+            };
+            let digest = match kind == media_type::OCI_MANIFEST {
+                true => format!("Docker-Content-Digest: {}\r\n", Digest::of(body)),
+                false => String::new(),
+            };
+            let length = body.len();
+            write!(
+                client,
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{digest}\r\n"
+            )?;
+            if head.starts_with("HEAD") {
+                continue;
+            }
+            for piece in body.chunks(64 << 10) {
+                let until = {
+                    let mut link = self.link();
+                    let time = piece.len() as f64 / link.bytes_per_second;
+                    link.free = link.free.max(Instant::now()) + Duration::from_secs_f64(time);
+                    link.free
+                };
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                client.write_all(piece)?;
+            }
         }
     }
-    let _ = to.shutdown(Shutdown::Write);
 }
 
 struct Image {
     config: Vec<u8>,
     manifest: Vec<u8>,
-    layers: Vec<Vec<u8>>,
     expected: Vec<Expected>,
+    /// The layers, and the configuration after them, by digest.
+    blobs: Vec<(String, Vec<u8>)>,
 }
 
 impl Image {
     fn new() -> Result<Self> {
-        let made: Result<Vec<_>> = (0..LAYERS).map(layer).collect();
-        let (layers, diff_ids): (Vec<_>, Vec<_>) = made?.into_iter().unzip();
+        let (mut expected, mut blobs, mut layers) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..LAYERS {
+            let (packed, diff_id) = layer(number)?;
+            let described = descriptor(media_type::OCI_LAYER_GZIP, &packed);
+            expected.push(Expected {
+                digest: Some(described.digest),
+                size: described.size,
+                diff_id,
+            });
+            blobs.push((described.digest.to_string(), packed));
+            layers.push(described);
+        }
+        let diff_ids: Vec<_> = expected.iter().map(|layer| layer.diff_id).collect();
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
@@ -135,46 +213,45 @@ impl Image {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
             config: descriptor(media_type::OCI_CONFIG, &config),
-            layers: layers
-                .iter()
-                .map(|layer| descriptor(media_type::OCI_LAYER_GZIP, layer))
-                .collect(),
+            layers,
             annotations: None,
         };
-        let expected = layers
-            .iter()
-            .zip(diff_ids)
-            .map(|(layer, diff_id)| Expected {
-                digest: Some(Digest::of(layer)),
-                size: layer.len() as u64,
-                diff_id,
-            });
+        blobs.push((Digest::of(&config).to_string(), config.clone()));
         Ok(Self {
-            expected: expected.collect(),
             manifest: serde_json::to_vec(&manifest)?,
             config,
-            layers,
+            expected,
+            blobs,
         })
     }
 
+    /// Of all layers.
     fn bytes(&self) -> f64 {
-        self.layers.iter().map(|layer| layer.len() as f64).sum()
+        self.expected.iter().map(|layer| layer.size as f64).sum()
     }
 
-    fn publish(&self, client: &Client, to: &Reference) -> Result<()> {
-        let repository = client.open_for_push(to)?;
-        for blob in self.layers.iter().chain([&self.config]) {
-            repository.push_blob(&descriptor("", blob), Content::Bytes(blob), None)?;
+    /// The media type and the bytes of what the head of a request asks for (distribution-spec, "Endpoints"); neither where
+    /// there is no such thing.
+    fn answer(&self, head: &str) -> (&'static str, &[u8]) {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        if target == "/v2/" {
+            return ("application/json", b"{}");
         }
-        repository.push_manifest(&self.manifest, media_type::OCI_MANIFEST)?;
-        Ok(())
+        if target.contains("/manifests/") {
+            return (media_type::OCI_MANIFEST, &self.manifest);
+        }
+        let named = |(digest, _): &&(String, Vec<u8>)| target.ends_with(digest.as_str());
+        match self.blobs.iter().find(named) {
+            Some((_, blob)) => ("application/octet-stream", blob),
+            None => ("", b""),
+        }
     }
 
     /// How long the conversion takes where all layers are there.
     fn convert(&self, store: &Path) -> Result<Duration> {
         let store = Store::open(store)?;
         let start = Instant::now();
-        store.convert(&self.config, &self.expected, &mut Here(&self.layers))?;
+        store.convert(&self.config, &self.expected, &mut Here(&self.blobs))?;
         Ok(start.elapsed())
     }
 }
@@ -190,11 +267,11 @@ fn descriptor(kind: &str, bytes: &[u8]) -> Descriptor {
     }
 }
 
-struct Here<'a>(&'a [Vec<u8>]);
+struct Here<'a>(&'a [(String, Vec<u8>)]);
 
 impl Layers for Here<'_> {
     fn open(&mut self, position: usize) -> std::io::Result<Box<dyn Read + Send + '_>> {
-        let layer = self.0.get(position).ok_or(std::io::ErrorKind::NotFound)?;
+        let (_, layer) = self.0.get(position).ok_or(std::io::ErrorKind::NotFound)?;
         Ok(Box::new(Cursor::new(&layer[..])))
     }
 }
