@@ -219,3 +219,36 @@ fn egress_rules_let_through_what_they_name_and_nothing_else() {
         .run(&script)
         .prints("refused\nother\n");
 }
+
+#[test]
+fn a_network_with_a_rate_carries_no_more_each_way() {
+    let [v4, _] = addresses();
+    let words: &'static str = String::leak("x".repeat(1 << 20) + "\n");
+    let port = server(v4, words);
+    let sink = TcpListener::bind((v4, 0)).expect("the address is the host's");
+    let to = sink.local_addr().expect("it is bound").port();
+    let drained = thread::spawn(move || {
+        let (mut stream, _) = sink.accept().expect("it is accepted");
+        let mut first = [0];
+        stream.read_exact(&mut first).expect("something comes");
+        let start = Instant::now();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).expect("it ends");
+        (heard.len(), start.elapsed())
+    });
+    // A second's worth each way, less the tenth that an idle line has in hand, and a packet.
+    let script = format!(
+        "s() {{ cut -d' ' -f1 /proc/uptime | tr -d .; }}
+         a=$(s); nc {v4} {port} </dev/null | wc -c; b=$(s); [ $((b - a)) -ge 70 ] || echo $((b - a)) hundredths
+         head -c 1048577 /dev/zero | nc {v4} {to} >/dev/null"
+    );
+    let options = ["--net-rate=in=1m,out=1m", "--storage=0"];
+    vm().options(options).run(&script).prints("1048577\n");
+    let (length, took) = drained.join().expect("all of it came");
+    assert_eq!(length, 1 << 20);
+    assert!(took >= Duration::from_millis(700), "{took:?}");
+    vm().option("--net-rate=1k")
+        .run("true")
+        .exits(125)
+        .complains("8k a second at least");
+}

@@ -26,6 +26,7 @@ mod egress;
 mod flows;
 mod journal;
 mod link;
+mod pace;
 mod stack;
 mod sys;
 mod tcp;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use egress::{Rule, RuleError};
 pub use journal::{Counts, Files};
+pub use pace::SLOWEST;
 pub use stack::Stack;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use stack::fuzz;
@@ -78,6 +80,18 @@ pub struct Settings {
     pub egress: Option<Vec<Rule>>,
     /// The name servers behind the gateway, in the order in which they are asked.
     pub resolvers: Vec<IpAddr>,
+    /// How fast the guest's line is.
+    #[serde(default)]
+    pub rates: Rates,
+}
+
+/// Bytes a second, [`SLOWEST`] at least; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// To the guest.
+    pub inward: Option<u64>,
+    /// From the guest.
+    pub outward: Option<u64>,
 }
 
 impl Default for Settings {
@@ -88,6 +102,7 @@ impl Default for Settings {
             host: false,
             egress: None,
             resolvers: Vec::new(),
+            rates: Rates::default(),
         }
     }
 }

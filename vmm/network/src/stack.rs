@@ -25,6 +25,7 @@ use crate::egress::Egress;
 use crate::flows::Flows;
 use crate::journal::{Denied, Files, Journal};
 use crate::link::{self, GATEWAY_MAC, Unreachable};
+use crate::pace::Pace;
 use crate::tcp::{self, Connection};
 use crate::wire::{self, Ends, Ip, Mac, Segment};
 use crate::{GATEWAY, GUEST, Port, Settings, dns};
@@ -40,8 +41,9 @@ const MOST_SMALL_BYTES: usize = 1 << 20;
 /// Events taken at a time, and connections accepted at a time.
 const BATCH: usize = 64;
 
-/// The mark of the clock; flows have their numbers.
+/// The marks of the clock, and of the one for a line that is busy; flows have their numbers.
 const CLOCK: u64 = u64::MAX;
+const LINE: u64 = u64::MAX - 1;
 
 /// Events of connections.
 const CONNECTION: EventFlags = EventFlags::IN
@@ -73,6 +75,13 @@ pub struct Stack {
     clock: OwnedFd,
     /// How many ticks the clock was set to; 0 if it stands.
     set: u32,
+    inward: Option<Pace>,
+    outward: Option<Pace>,
+    line: OwnedFd,
+    /// When a busy line is looked at again, if it is waited for.
+    line_set: Option<u64>,
+    /// The time in nanoseconds.
+    now: fn() -> u64,
     flows: Flows<Flow>,
     guest_mac: Mac,
     /// The resolver that is asked now.
@@ -97,7 +106,17 @@ impl Stack {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         epoll::add(&watch, &clock, EventData::new_u64(CLOCK), EventFlags::IN)?;
+        let line = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
+        epoll::add(&watch, &line, EventData::new_u64(LINE), EventFlags::IN)?;
         let mut stack = Self {
+            inward: settings.rates.inward.map(Pace::new),
+            outward: settings.rates.outward.map(Pace::new),
+            line,
+            line_set: None,
+            now: clock::now,
             egress: Egress::new(settings.egress.clone()),
             journal: Journal::new(journal),
             guest_mac: settings.mac,
@@ -312,12 +331,24 @@ impl Link for Stack {
         for event in &events {
             match event.data.u64() {
                 CLOCK => self.tick(),
+                LINE => self.line_free(),
                 mark => self.event(usize::try_from(mark).unwrap_or(usize::MAX), event.flags),
             }
         }
     }
 
+    fn may_transmit(&mut self) -> bool {
+        let wait = self
+            .outward
+            .as_ref()
+            .and_then(|pace| pace.wait((self.now)()));
+        self.await_line(wait)
+    }
+
     fn transmit(&mut self, mut frame: Reader<'_>) {
+        if let Some(pace) = &mut self.outward {
+            pace.pass((self.now)(), frame.left());
+        }
         let length = u64::try_from(frame.left()).unwrap_or(0);
         let sent = &mut self.journal.counts.sent;
         *sent = sent.saturating_add(length);
@@ -341,6 +372,13 @@ impl Link for Stack {
     }
 
     fn next(&mut self, _: Offload) -> Option<(usize, usize)> {
+        let wait = self
+            .inward
+            .as_ref()
+            .and_then(|pace| pace.wait((self.now)()));
+        if !self.await_line(wait) {
+            return None;
+        }
         loop {
             if let Some(small) = self.small.front() {
                 return Some((small.bytes.len(), small.bytes.len()));
@@ -359,6 +397,9 @@ impl Link for Stack {
 
     fn receive(&mut self, room: &mut Writer<'_>, offload: Offload) -> Option<Received> {
         let received = self.give(room, offload)?;
+        if let Some(pace) = &mut self.inward {
+            pace.pass((self.now)(), received.length);
+        }
         let counted = &mut self.journal.counts.received;
         *counted = counted.saturating_add(u64::try_from(received.length).unwrap_or(0));
         Some(received)

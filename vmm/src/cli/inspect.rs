@@ -142,6 +142,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
                 "Egress": card.egress.as_ref().map(|rules| {
                     rules.iter().map(ToString::to_string).collect::<Vec<_>>()
                 }),
+                "Rate": { "In": card.rates.inward, "Out": card.rates.outward },
                 "Ports": ports,
             }),
         },

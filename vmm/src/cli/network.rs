@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use network::{Rule, RuleError, Transport};
+use network::{Rates, Rule, RuleError, SLOWEST, Transport};
 
+use super::{Size, SizeError};
 use crate::publish::{self, PublishError, Published};
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,10 @@ pub(crate) struct Network {
     /// resolved, and those that are lead only where DNS said
     #[arg(long, value_name = "deny|allow=PLACE")]
     pub(crate) egress: Vec<Egress>,
+    /// Bytes a second that the container's network carries, such as 10m: each way, or in=RATE for what
+    /// comes to it and out=RATE for what it sends, or both with a comma between them
+    #[arg(long, value_name = "RATE|in=RATE,out=RATE")]
+    pub(crate) net_rate: Option<NetRate>,
 }
 
 /// What a container is connected to.
@@ -138,6 +143,49 @@ impl FromStr for Egress {
             Some(("allow", place)) => Ok(Self::Allow(place.parse()?)),
             _ => Err(EgressError::Form),
         }
+    }
+}
+
+/// A value of `--net-rate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NetRate(pub(crate) Rates);
+
+/// What is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetRateError {
+    #[error("write RATE, in=RATE, out=RATE or in=RATE,out=RATE")]
+    Form,
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    #[error("a network carries {}k a second at least", SLOWEST >> 10)]
+    Slow,
+}
+
+impl FromStr for NetRate {
+    type Err = NetRateError;
+
+    fn from_str(text: &str) -> Result<Self, NetRateError> {
+        let rate = |text: &str| match text.parse::<Size>()? {
+            Size(bytes) if bytes < SLOWEST => Err(NetRateError::Slow),
+            Size(bytes) => Ok(Some(bytes)),
+        };
+        let mut rates = Rates::default();
+        if !text.contains('=') {
+            (rates.inward, rates.outward) = (rate(text)?, rate(text)?);
+            return Ok(Self(rates));
+        }
+        for part in text.split(',') {
+            let place = match part.split_once('=') {
+                Some(("in", text)) => (&mut rates.inward, text),
+                Some(("out", text)) => (&mut rates.outward, text),
+                _ => return Err(NetRateError::Form),
+            };
+            if place.0.is_some() {
+                return Err(NetRateError::Form);
+            }
+            *place.0 = rate(place.1)?;
+        }
+        Ok(Self(rates))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the flags about the network mean together.
 
-use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Settings};
+use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Rates, Settings};
 use protocol::{Address, Bytes, Network};
 
 use super::PlanError;
@@ -18,6 +18,7 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
             ("--ip", flags.ip.is_some()),
             ("--mac-address", flags.mac_address.is_some()),
             ("--egress", !flags.egress.is_empty()),
+            ("--net-rate", flags.net_rate.is_some()),
             ("host-gateway", host),
         ];
         return match wants.iter().find(|(_, wanted)| *wanted) {
@@ -41,6 +42,7 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
         host,
         egress: (!flags.egress.is_empty()).then(|| rules.collect()),
         resolvers: args.inside.dns.clone(),
+        rates: flags.net_rate.map_or(Rates::default(), |rate| rate.0),
     }))
 }
 

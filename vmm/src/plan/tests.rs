@@ -190,6 +190,7 @@ fn there_is_a_network_unless_there_is_to_be_none() {
         "--egress=deny",
         "--add-host=a:host-gateway",
         "--ip=10.0.2.9",
+        "--net-rate=1m",
     ] {
         let refused = card(&["--network=none", flag]);
         assert!(matches!(refused, Err(PlanError::NoNetwork(_))), "{flag}");

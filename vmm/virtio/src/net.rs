@@ -56,6 +56,9 @@ pub trait Link: Send + 'static {
     /// [`fd`](Self::fd) is readable.
     fn ready(&mut self);
 
+    /// Whether the guest may send a frame now. If not, [`fd`](Self::fd) is readable once it may.
+    fn may_transmit(&mut self) -> bool;
+
     /// The guest sends a frame.
     fn transmit(&mut self, frame: Reader<'_>);
 
@@ -74,12 +77,29 @@ pub trait Link: Send + 'static {
 pub struct Net<L> {
     link: L,
     mac: [u8; 6],
+    /// The guest may have frames that it may not send yet.
+    held: bool,
 }
 
 impl<L: Link> Net<L> {
     /// A card of this hardware address.
     pub fn new(link: L, mac: [u8; 6]) -> Self {
-        Self { link, mac }
+        let held = false;
+        Self { link, mac, held }
+    }
+
+    fn transmit(&mut self, io: &mut Io<'_>) -> Result<(), DeviceError> {
+        self.held = false;
+        io.serve(TRANSMIT, |chain| {
+            if !self.link.may_transmit() {
+                self.held = true;
+                return Ok(Served::Later);
+            }
+            let mut frame = std::mem::take(&mut chain.readable);
+            frame.read_array::<HEADER>()?;
+            self.link.transmit(frame);
+            Ok(Served::Done(0))
+        })
     }
 
     fn receive(&mut self, io: &mut Io<'_>) -> Result<(), DeviceError> {
@@ -147,12 +167,7 @@ impl<L: Link> VirtioDevice for Net<L> {
 
     fn kick(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), DeviceError> {
         if queue == TRANSMIT {
-            io.serve(TRANSMIT, |chain| {
-                let mut frame = std::mem::take(&mut chain.readable);
-                frame.read_array::<HEADER>()?;
-                self.link.transmit(frame);
-                Ok(Served::Done(0))
-            })?;
+            self.transmit(io)?;
         }
         self.receive(io)
     }
@@ -163,10 +178,14 @@ impl<L: Link> VirtioDevice for Net<L> {
 
     fn host_ready(&mut self, io: &mut Io<'_>) -> Result<(), DeviceError> {
         self.link.ready();
+        if self.held {
+            self.transmit(io)?;
+        }
         self.receive(io)
     }
 
     fn reset(&mut self) {
+        self.held = false;
         self.link.reset();
     }
 

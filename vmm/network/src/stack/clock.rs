@@ -1,6 +1,9 @@
-//! The stack's clock: what is timed, what is idle, and when what passed is written down. It stands while there is nothing of it.
+//! The stack's clocks: what is timed, what is idle, and when what passed is written down; and when a busy line is free. They stand
+//! while there is nothing of it.
 
-use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_settime,
+};
 
 use super::{Flow, Stack};
 use crate::datagram::Content;
@@ -20,20 +23,28 @@ impl Stack {
         if self.set != 0 && self.set <= ticks {
             return;
         }
-        let nanoseconds = TICK.saturating_mul(ticks.into());
-        let time = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: Timespec {
-                tv_sec: nanoseconds.checked_div(1_000_000_000).unwrap_or(0),
-                tv_nsec: nanoseconds.checked_rem(1_000_000_000).unwrap_or(0),
-            },
-        };
+        let time = once(TICK.saturating_mul(ticks.into()));
         if timerfd_settime(&self.clock, TimerfdTimerFlags::empty(), &time).is_ok() {
             self.set = ticks;
         }
+    }
+
+    /// Whether a line need not be waited for; if it must, the stack is ready again `at` that time at the latest.
+    pub(super) fn await_line(&mut self, at: Option<u64>) -> bool {
+        let Some(at) = at else { return true };
+        if self.line_set.is_none_or(|set| at < set) {
+            let time = once(i64::try_from(at).unwrap_or(i64::MAX));
+            if timerfd_settime(&self.line, TimerfdTimerFlags::ABSTIME, &time).is_ok() {
+                self.line_set = Some(at);
+            }
+        }
+        false
+    }
+
+    /// A line may be free: whoever waits for one asks again.
+    pub(super) fn line_free(&mut self) {
+        let _ = rustix::io::read(&self.line, &mut [0; 8]);
+        self.line_set = None;
     }
 
     /// The clock has run down.
@@ -72,4 +83,26 @@ impl Stack {
             self.arm(SLOW);
         }
     }
+}
+
+/// Once, so many nanoseconds on or at this time.
+fn once(nanoseconds: i64) -> Itimerspec {
+    Itimerspec {
+        it_interval: Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: Timespec {
+            tv_sec: nanoseconds.checked_div(1_000_000_000).unwrap_or(0),
+            tv_nsec: nanoseconds.checked_rem(1_000_000_000).unwrap_or(0),
+        },
+    }
+}
+
+/// Nanoseconds of the clock that lines are timed by.
+pub(super) fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }

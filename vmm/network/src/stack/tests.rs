@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod hostile;
+mod rates;
 mod tcp;
 
 use std::io::Write as _;

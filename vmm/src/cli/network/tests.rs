@@ -40,3 +40,17 @@ fn egress_values() {
         assert!(text.parse::<Egress>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn rates() {
+    let rates = |text: &str| {
+        let NetRate(rates) = text.parse().unwrap();
+        (rates.inward, rates.outward)
+    };
+    assert_eq!(rates("10m"), (Some(10 << 20), Some(10 << 20)));
+    assert_eq!(rates("in=8k"), (Some(8 << 10), None));
+    assert_eq!(rates("out=1g,in=1m"), (Some(1 << 20), Some(1 << 30)));
+    for text in ["", "0", "8191", "fast", "in=1m,in=2m", "up=1m", "1m,out=1m"] {
+        assert!(text.parse::<NetRate>().is_err(), "{text}");
+    }
+}

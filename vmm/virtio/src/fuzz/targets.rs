@@ -170,6 +170,7 @@ pub(super) struct Card(Arc<Mutex<VecDeque<Vec<u8>>>>);
 pub(super) struct Cable {
     waiting: Arc<Mutex<VecDeque<Vec<u8>>>>,
     event: OwnedFd,
+    busy: bool,
 }
 
 impl Card {
@@ -179,6 +180,12 @@ impl Card {
 }
 
 impl Link for Cable {
+    fn may_transmit(&mut self) -> bool {
+        // Every other time.
+        self.busy = !self.busy;
+        !self.busy
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
@@ -216,7 +223,15 @@ impl Target for Card {
     fn device(&mut self) -> Net<Cable> {
         let event = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let waiting = Arc::clone(&self.0);
-        Net::new(Cable { waiting, event }, [2; 6])
+        let busy = false;
+        Net::new(
+            Cable {
+                waiting,
+                event,
+                busy,
+            },
+            [2; 6],
+        )
     }
 
     fn act(&mut self, guest: &mut Guest, input: &mut Input<'_>) {

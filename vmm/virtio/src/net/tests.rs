@@ -20,6 +20,7 @@ struct End {
     waiting: VecDeque<Vec<u8>>,
     received: Received,
     offload: Offload,
+    busy: bool,
 }
 
 #[derive(Debug)]
@@ -34,6 +35,10 @@ impl Link for Plug {
     }
 
     fn ready(&mut self) {}
+
+    fn may_transmit(&mut self) -> bool {
+        !self.end.lock().unwrap().busy
+    }
 
     fn transmit(&mut self, mut frame: Reader<'_>) {
         // No more than fits into a frame: the guest may claim anything.
@@ -192,4 +197,21 @@ fn a_frame_without_a_header_breaks_the_device() {
     guest.offer(TRANSMIT, &[b"short"], &[]);
     guest.kick(TRANSMIT);
     assert!(guest.is_broken());
+}
+
+#[test]
+fn what_a_guest_may_not_send_yet_waits_in_its_queue() {
+    let (cable, mut guest) = started();
+    cable.0.lock().unwrap().busy = true;
+    for frame in [b"one", b"two"] {
+        guest.offer(TRANSMIT, &[&[0; 12], frame], &[]);
+    }
+    guest.kick(TRANSMIT);
+    guest.host_ready();
+    assert!(guest.take(TRANSMIT).is_none());
+    cable.0.lock().unwrap().busy = false;
+    guest.host_ready();
+    assert!(guest.take(TRANSMIT).is_some() && guest.take(TRANSMIT).is_some());
+    let sent = &cable.0.lock().unwrap().sent;
+    assert_eq!(*sent, [b"one".to_vec(), b"two".to_vec()]);
 }
