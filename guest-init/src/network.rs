@@ -22,6 +22,7 @@ const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const CREATE: u16 = 0x400;
+const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const ADDRESS_ADDRESS: u16 = 1;
@@ -49,7 +50,9 @@ pub fn configure(network: &Network) -> Result<(), SetupError> {
     let index = index(&socket).map_err(&refused)?;
     let mut messages = Messages::default();
     let mtu = network.mtu.to_ne_bytes();
-    messages.add(NEW_LINK, ACKNOWLEDGE, &link(index, UP), &[(LINK_MTU, &mtu)]);
+    // The kernel sets both before it brings the card up.
+    let attributes: [(u16, &[u8]); 2] = [(LINK_ADDRESS, &network.mac), (LINK_MTU, &mtu)];
+    messages.add(NEW_LINK, ACKNOWLEDGE, &link(index, UP), &attributes);
     for address in &network.addresses {
         messages.add_address(index, address);
     }

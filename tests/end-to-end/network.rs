@@ -252,3 +252,41 @@ fn a_network_with_a_rate_carries_no_more_each_way() {
         .exits(125)
         .complains("8k a second at least");
 }
+
+#[test]
+fn each_container_has_a_hardware_address_of_its_own_also_from_a_template() {
+    let show = "cat /sys/class/net/eth0/address; ip -6 addr show dev eth0 scope link | grep -c fe80; ping -c 1 -W 20 10.0.2.2 | grep -c seq=0";
+    let address = |options: &[&str]| {
+        let told = vm().options(options).run(show);
+        let lines = told.out();
+        let (address, rest) = lines.split_once('\n').expect("there is a line");
+        assert_eq!(rest, "1\n1\n", "{told:?}");
+        address.to_owned()
+    };
+    let mut all = vec![address(&[]), address(&[])];
+    all.extend([address(&["--start=warm"]), address(&["--start=warm"])]);
+    let different: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(different.len(), 4, "{all:?}");
+    let own = "--mac-address=06:00:00:00:00:07";
+    assert_eq!(address(&[own]), "06:00:00:00:00:07");
+    assert_eq!(address(&["--start=warm", own]), "06:00:00:00:00:07");
+    let (one, other) = ("mac-one", "mac-other");
+    vm().option("--name")
+        .options([one, own, "-d"])
+        .command(["sleep", "600"])
+        .finish()
+        .exits(0);
+    vm().options(["--name", other, own])
+        .run("true")
+        .exits(125)
+        .complains(one);
+    let inspected = hull([
+        "inspect",
+        one,
+        "--format",
+        "{{.NetworkSettings.MacAddress}}",
+    ])
+    .finish();
+    inspected.prints("06:00:00:00:00:07\n");
+    hull(["rm", "--force", one]).finish().exits(0);
+}

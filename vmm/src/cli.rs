@@ -60,7 +60,7 @@ mod volume;
 
 pub(crate) use create::Args as RunArgs;
 pub(crate) use inside::{Capabilities, Inside, Mount, Security, Source, Volume, is_name};
-pub(crate) use network::{Connection, Egress, Exposed, Network as NetworkFlags};
+pub(crate) use network::{Connection, Egress, Exposed, Mac, Network as NetworkFlags};
 pub(crate) use size::{Size, SizeError};
 
 /// Runs containers, each in a virtual machine of its own.

@@ -40,15 +40,11 @@ impl Default for VmConfig {
 }
 
 impl VmConfig {
-    /// What of it the machine itself is made of: neither the jail of its process, nor what its network card leads to.
+    /// What of it the machine itself is made of: neither the jail of its process, nor what its network card is called and leads to.
     pub(crate) fn shape(&self) -> Self {
-        let card = |settings: &network::Settings| network::Settings {
-            mac: settings.mac,
-            ..network::Settings::default()
-        };
         Self {
             jail: jail::Mode::default(),
-            network: self.network.as_ref().map(card),
+            network: self.network.as_ref().map(|_| network::Settings::default()),
             ..self.clone()
         }
     }

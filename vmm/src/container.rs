@@ -25,10 +25,11 @@ pub(crate) mod storage;
 
 pub(crate) use config::{Config, LogDriver, Restart, Volume, Way};
 pub(crate) use health::{Check, Health, Verdict};
-pub(crate) use home::{Containers, new_id, short};
+pub(crate) use home::{Containers, mac, new_id, short};
 pub(crate) use state::{KILLED, State, Status};
 
 use crate::agent::Task;
+use crate::cli::Mac;
 
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
@@ -63,6 +64,8 @@ pub(crate) enum ContainerError {
     Name(String),
     #[error("Container {0} runs already")]
     Running(String),
+    #[error("The hardware address {mac} is in use by container {name}")]
+    MacTaken { mac: Mac, name: String },
 }
 
 /// One container.

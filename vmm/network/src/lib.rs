@@ -56,7 +56,7 @@ pub const GUEST: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(10, 0, 2, 15),
     Ipv6Addr::new(0xfd68, 0x756c, 0x6c, 0, 0, 0, 0, 0x15),
 );
-/// The guest's hardware address, unless another one is chosen. All guests may have the same: none sees another's link.
+/// The hardware address of a guest that is nobody's in particular, as a template's.
 pub const MAC: [u8; 6] = [0x02, 0x68, 0x75, 0x6c, 0x6c, 0x15];
 /// Bytes of the largest packet. There is no wire that would want smaller ones.
 pub const MTU: u16 = 65_520;

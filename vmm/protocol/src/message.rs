@@ -148,6 +148,8 @@ pub struct Network {
     pub mtu: u32,
     /// Its addresses, the IPv4 one first. IPv6 is done without where the kernel's parameters forbid it.
     pub addresses: Vec<Address>,
+    /// Its hardware address, which a machine from a template has from somewhere else until then; 6 bytes.
+    pub mac: Bytes,
 }
 
 /// An address with what it takes to use it.

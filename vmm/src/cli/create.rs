@@ -190,7 +190,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--start warm and --rootfs do not go together: a template has nothing of the host",
         ));
     }
-    let machine = plan::shape(args)?;
+    let mut machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
     policy.permits_shape(&machine)?;
     host::check()?;
@@ -200,6 +200,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let store = store::open(root.clone())?;
     let base = base::find(args, &store, &policy)?;
     let id = container::new_id()?;
+    if let (Some(card), None) = (&mut machine.network, args.network.mac_address) {
+        card.mac = container::mac(&id);
+    }
     let task = plan::plan(args, &machine, &base.execution, container::short(&id))?;
     let exposed = base.execution.exposed_ports.keys();
     let ports = plan::ports(&args.network, exposed)?;

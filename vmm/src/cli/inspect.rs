@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{ask, image};
+use super::{Mac, ask, image};
 use crate::container::{Container, ContainerError, Restart, Status, Volume};
 use crate::failure::Failure;
 use crate::listing::{self, Format};
@@ -50,10 +50,6 @@ fn moment(nanoseconds: u64) -> String {
         0 => "0001-01-01T00:00:00Z".to_owned(),
         some => human::rfc3339(some),
     }
-}
-
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// docker's document about a container, with what hull knows.
@@ -138,7 +134,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
                 "GlobalIPv6Address": network::GUEST.1.to_string(),
                 "GlobalIPv6PrefixLen": network::PREFIX.1,
                 "IPv6Gateway": network::GATEWAY.1.to_string(),
-                "MacAddress": mac(card.mac),
+                "MacAddress": Mac(card.mac).to_string(),
                 "Egress": card.egress.as_ref().map(|rules| {
                     rules.iter().map(ToString::to_string).collect::<Vec<_>>()
                 }),

@@ -1,5 +1,6 @@
 //! The flags about a container's network. What is meant by them together is `plan::network`'s business.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
@@ -28,7 +29,8 @@ pub(crate) struct Network {
     /// The container's address, 10.0.2.3 to 10.0.2.254 [default: 10.0.2.15]
     #[arg(long, value_name = "IP")]
     pub(crate) ip: Option<Ipv4Addr>,
-    /// Hardware address of the container's network card
+    /// Hardware address of the container's network card, which no other container has [default: the
+    /// beginning of its id]
     #[arg(long, value_name = "MAC")]
     pub(crate) mac_address: Option<Mac>,
     /// Where the container may go, instead of everywhere: deny is nowhere, allow=PLACE[:PORT] also there. A
@@ -98,6 +100,13 @@ pub(crate) struct Mac(pub(crate) [u8; 6]);
     "no hardware address of one card: six pairs of hexadecimal digits with colons between them, the first one even, not all 0"
 )]
 pub(crate) struct MacError;
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
 
 impl FromStr for Mac {
     type Err = MacError;

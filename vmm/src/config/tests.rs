@@ -41,3 +41,16 @@ fn a_received_config_is_checked_again() {
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert_eq!(postcard::from_bytes::<VmConfig>(&bytes).unwrap(), config);
 }
+
+#[test]
+fn what_a_card_is_called_does_not_shape_its_machine() {
+    let with = |mac| VmConfig {
+        network: Some(network::Settings {
+            mac,
+            ..network::Settings::default()
+        }),
+        ..VmConfig::default()
+    };
+    assert_eq!(with([2; 6]).shape(), with([6; 6]).shape());
+    assert_ne!(with([2; 6]).shape(), VmConfig::default().shape());
+}

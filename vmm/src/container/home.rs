@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 
 use super::{Config, Container, ContainerError, Supervision, TASK, events, names};
 use crate::agent::Task;
+use crate::cli::Mac;
 
 /// Names are drawn so many times before a number is added.
 const DRAWS: u32 = 8;
@@ -52,6 +53,12 @@ impl Containers {
             let id = short(&other.config.id).to_owned();
             let name = config.name;
             return Err(ContainerError::NameTaken { name, id });
+        }
+        if let Some(mac) = hardware(&config)
+            && let Some(other) = others.iter().find(|o| hardware(&o.config) == Some(mac))
+        {
+            let name = other.config.name.clone();
+            return Err(ContainerError::MacTaken { mac, name });
         }
         if config.name.is_empty() {
             config.name = free_name(|name| taken(name).is_some())?;
@@ -204,6 +211,23 @@ impl Container {
 /// The first twelve digits of an id.
 pub(crate) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+/// The hardware address of a container that was not given one: the first digits of its id, in the form of an address that no
+/// manufacturer has given to anything.
+pub(crate) fn mac(id: &str) -> [u8; 6] {
+    let mut mac = [0; 6];
+    for (byte, place) in mac.iter_mut().zip((0..).step_by(2)) {
+        let digits = id.get(place..place + 2).unwrap_or_default();
+        *byte = u8::from_str_radix(digits, 16).unwrap_or(0);
+    }
+    mac[0] = mac[0] & 0xfc | 2;
+    mac
+}
+
+/// The hardware address of a container with a network card.
+fn hardware(config: &Config) -> Option<Mac> {
+    config.machine.network.as_ref().map(|card| Mac(card.mac))
 }
 
 /// A new container's id: 64 hexadecimal digits.

@@ -177,3 +177,30 @@ fn restart_policies_are_read_and_obeyed() {
         assert!(text.parse::<Restart>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn no_two_containers_have_one_hardware_address() {
+    let (_place, containers) = home();
+    let with = |mac: [u8; 6]| {
+        let mut config = config("");
+        config.machine.network = Some(network::Settings {
+            mac,
+            ..network::Settings::default()
+        });
+        config
+    };
+    let ids = [new_id().unwrap(), new_id().unwrap()];
+    assert_ne!(mac(&ids[0]), mac(&ids[1]));
+    for id in &ids {
+        assert_eq!(mac(id)[0] & 3, 2, "local, and one card's");
+    }
+    assert_eq!(mac("ff0102030405"), [0xfe, 1, 2, 3, 4, 5]);
+    let (made, supervision) = containers.create(with(mac(&ids[0])), &task()).unwrap();
+    let refused = containers.create(with(mac(&ids[0])), &task());
+    assert!(matches!(refused, Err(ContainerError::MacTaken { .. })));
+    containers.create(with(mac(&ids[1])), &task()).unwrap();
+    containers.create(config("without"), &task()).unwrap();
+    containers.create(config("neither"), &task()).unwrap();
+    made.remove(&supervision).unwrap();
+    containers.create(with(mac(&ids[0])), &task()).unwrap();
+}

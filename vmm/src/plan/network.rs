@@ -61,6 +61,7 @@ pub(super) fn card(settings: &Settings) -> Network {
     Network {
         mtu: MTU.into(),
         addresses: vec![v4, v6],
+        mac: Bytes(settings.mac.to_vec()),
     }
 }
 

@@ -79,8 +79,13 @@ fn container() -> impl Strategy<Value = Container> {
         prefix,
         gateway,
     });
-    let network = (any::<u32>(), prop::collection::vec(address, 0..3))
-        .prop_map(|(mtu, addresses)| Network { mtu, addresses });
+    let network = (any::<u32>(), prop::collection::vec(address, 0..3), bytes()).prop_map(
+        |(mtu, addresses, mac)| Network {
+            mtu,
+            addresses,
+            mac,
+        },
+    );
     let rest = any::<(Option<u64>, bool, bool, Option<u64>)>();
     (files, lists, rest, prop::option::of(network)).prop_map(
         |(
@@ -326,7 +331,7 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 9, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 9, this hull speaks version 7"
+        "Guest init speaks protocol version 9, this hull speaks version 8"
     );
 }
 

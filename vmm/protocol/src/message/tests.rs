@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x07\xac\x02",
+        b"\x04\0\0\0\x00\x08\xac\x02",
     );
 }
 
@@ -110,6 +110,7 @@ fn run() {
                     prefix: 24,
                     gateway: [1, 2, 3, 5][..].into(),
                 }],
+                mac: [2, 0, 0, 0, 0, 1][..].into(),
             }),
             volumes: vec![Volume {
                 path: "/v".into(),
@@ -121,7 +122,7 @@ fn run() {
         process: process(),
     };
     let container =
-        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05\x01\x02/v\x80\x01\x01\x00";
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05\x06\x02\x00\x00\x00\x00\x01\x01\x02/v\x80\x01\x01\x00";
     golden(&run, &framed(&[b"\x00", container, PROCESS]));
 }
 
