@@ -234,7 +234,7 @@ impl Container {
 
     /// Whether a process supervises it just now.
     pub(crate) fn is_supervised(&self) -> bool {
-        match self.lock_file() {
+        match self.lock_file(OFlags::empty()) {
             Ok(file) => matches!(
                 rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
                 Err(Errno::WOULDBLOCK)
@@ -245,7 +245,10 @@ impl Container {
 
     /// Becomes its only supervisor.
     pub(crate) fn supervise(&self) -> Result<Supervision, ContainerError> {
-        let file = self.lock_file()?;
+        self.supervise_by(self.lock_file(OFlags::empty())?)
+    }
+
+    fn supervise_by(&self, file: File) -> Result<Supervision, ContainerError> {
         // Whoever looks whether there is a supervisor holds the lock for a moment too.
         for _ in 0..50 {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -294,13 +297,23 @@ impl Container {
             }
         }
         events::note(self, "destroy", None);
-        let removed = std::fs::remove_dir(&self.path);
-        removed.map_err(|error| self.failed("Removing", "", error))
+        match std::fs::remove_dir(&self.path) {
+            // Whoever makes a container clears away what has none of the files.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("Removing", "", error))
+            }
+            _ => Ok(()),
+        }
     }
 
-    fn lock_file(&self) -> Result<File, ContainerError> {
-        self.file(LOCK, OFlags::RDWR | OFlags::CREATE)
-            .map_err(|error| self.failed("Opening", LOCK, error.into()))
+    /// It is made with the container, and not anew by whoever looks while another removes it.
+    fn lock_file(&self, making: OFlags) -> Result<File, ContainerError> {
+        self.file(LOCK, OFlags::RDWR | making)
+            .map_err(|error| match error {
+                // Removed since it was found.
+                Errno::NOENT => ContainerError::Unknown(self.config.name.clone()),
+                error => self.failed("Opening", LOCK, error.into()),
+            })
     }
 
     fn file(&self, name: &str, flags: OFlags) -> Result<File, Errno> {

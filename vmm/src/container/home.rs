@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use super::{Config, Container, ContainerError, Supervision, TASK, events, names};
 use crate::agent::Task;
@@ -47,6 +47,7 @@ impl Containers {
             return Err(ContainerError::Name(config.name));
         }
         let _lock = self.lock()?;
+        self.remove_halves();
         let others = self.list()?;
         let taken = |name: &str| others.iter().find(|other| other.config.name == name);
         if let Some(other) = taken(&config.name) {
@@ -75,7 +76,8 @@ impl Containers {
             config,
         };
         let fill = || {
-            let supervision = container.supervise()?;
+            let lock = container.lock_file(OFlags::CREATE)?;
+            let supervision = container.supervise_by(lock)?;
             let task = postcard::to_allocvec(task);
             let task = task.map_err(|error| container.damaged(TASK, error))?;
             container.write(TASK, &task)?;
@@ -180,6 +182,36 @@ impl Containers {
         match Container::open(entries.next()?.path()) {
             Err(error @ ContainerError::Damaged { .. }) => Some(error),
             _ => None,
+        }
+    }
+
+    /// Removes what is left of containers whose makers or removers have died; nobody makes one meanwhile. What cannot be removed
+    /// is left for later.
+    fn remove_halves(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.path) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let config = path.join(super::CONFIG).symlink_metadata();
+            if !config.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                continue;
+            }
+            let Ok(files) = std::fs::read_dir(&path) else {
+                continue;
+            };
+            let lock = File::open(path.join(super::LOCK));
+            let flags = FlockOperation::NonBlockingLockExclusive;
+            if lock
+                .as_ref()
+                .is_ok_and(|lock| rustix::fs::flock(lock, flags).is_err())
+            {
+                // Somebody is still at it.
+                continue;
+            }
+            for file in files.flatten() {
+                let _ = std::fs::remove_file(file.path());
+            }
+            let _ = std::fs::remove_dir(&path);
         }
     }
 

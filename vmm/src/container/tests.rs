@@ -204,3 +204,27 @@ fn no_two_containers_have_one_hardware_address() {
     made.remove(&supervision).unwrap();
     containers.create(with(mac(&ids[0])), &task()).unwrap();
 }
+
+#[test]
+fn what_is_left_of_a_container_goes_when_the_next_one_is_made() {
+    let (place, containers) = home();
+    let at = |name: &str| place.path().join("containers").join(name);
+    for half in ["killed", "busy", "empty"] {
+        std::fs::create_dir(at(half)).unwrap();
+    }
+    for file in ["killed/lock", "killed/log.json", "busy/lock", "busy/task"] {
+        std::fs::write(at(file), "").unwrap();
+    }
+    let busy = File::open(at("busy/lock")).unwrap();
+    rustix::fs::flock(&busy, FlockOperation::LockExclusive).unwrap();
+    let (made, supervision) = containers.create(config("next"), &task()).unwrap();
+    assert!(!at("killed").exists() && !at("empty").exists());
+    assert!(at("busy/task").exists());
+    // Whoever has found it before it was removed leaves nothing there by looking.
+    let seen = containers.find("next").unwrap();
+    let _ = std::fs::remove_file(seen.path.join(LOCK));
+    assert!(!seen.is_supervised());
+    assert!(matches!(seen.supervise(), Err(ContainerError::Unknown(_))));
+    made.remove(&supervision).unwrap();
+    assert!(!made.path.exists());
+}
