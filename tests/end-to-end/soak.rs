@@ -243,6 +243,80 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
     println!("{faults} calls that failed: {told} ended a command, each followed by a run");
 }
 
+/// What clients do to a container of some name, whatever it is doing.
+const DEEDS: [&[&str]; 12] = [
+    &["run", "-d", "--name", "NAME", "IMAGE", "sleep", "1000"],
+    &["create", "--name", "NAME", "IMAGE", "sleep", "1000"],
+    &["start", "NAME"],
+    &["stop", "-t", "0", "NAME"],
+    &["kill", "NAME"],
+    &["rm", "-f", "NAME"],
+    &["rm", "NAME"],
+    &["exec", "NAME", "true"],
+    &["rename", "NAME", "OTHER"],
+    &["pause", "NAME"],
+    &["unpause", "NAME"],
+    &["inspect", "NAME"],
+];
+
+/// Clients that know nothing of each other: whatever comes between two of them is told, and no command hangs or breaks.
+#[test]
+fn alone_clients_that_do_everything_at_once_are_told_the_truth() {
+    let home = Home::new("clients");
+    let before = (files(&home.store()), mounts());
+    let (clients, names) = (amount("CLIENTS", 4), amount("CLIENTS", 4) / 2);
+    let each = amount("DEEDS", 8);
+    let mut random = Random::new();
+    let seeds: Vec<u64> = (0..clients).map(|_| random.below(u64::MAX) | 1).collect();
+    let home_of_all = &home;
+    std::thread::scope(|scope| {
+        for seed in seeds {
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                for _ in 0..each {
+                    let deed = DEEDS[usize::try_from(random.below(DEEDS.len() as u64)).unwrap()];
+                    let (name, other) = (random.below(names), random.below(names));
+                    let words: Vec<String> = deed
+                        .iter()
+                        .map(|word| match *word {
+                            "NAME" => format!("name{name}"),
+                            "OTHER" => format!("name{other}"),
+                            "IMAGE" => busybox(),
+                            word => word.to_owned(),
+                        })
+                        .collect();
+                    let outcome = home_of_all.vm(hull(words)).finish();
+                    let code = outcome.status.code();
+                    assert!(
+                        matches!(code, Some(0 | 1 | 125 | 137))
+                            && !outcome.err().contains("panicked at"),
+                        "{outcome:?}"
+                    );
+                    // An exec ends with its container; everything else that fails has words for it.
+                    assert!(
+                        matches!(code, Some(0 | 137)) || outcome.err().contains("error:"),
+                        "{outcome:?}"
+                    );
+                    let listed = home_of_all.hull(&["ps", "-a", "--format", "{{.Names}}"]);
+                    let mut listed: Vec<String> =
+                        listed.exits(0).out().lines().map(Into::into).collect();
+                    let all = listed.len();
+                    listed.sort();
+                    listed.dedup();
+                    assert_eq!(listed.len(), all, "a name twice");
+                }
+            });
+        }
+    });
+    for name in home.hull(&["ps", "-aq"]).exits(0).out().lines() {
+        home.hull(&["rm", "-f", name]).exits(0);
+    }
+    home.vm(vm()).run("echo fine").prints("fine\n");
+    wait_for_end(&BTreeSet::new());
+    assert_eq!((files(&home.store()), mounts()), before);
+    println!("{clients} clients did {each} deeds each to {names} names");
+}
+
 /// A regular file of a store that is not empty, and a place in it.
 fn anywhere(store: &Path, random: &mut Random) -> (PathBuf, u64) {
     let all = files(store);

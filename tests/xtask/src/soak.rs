@@ -22,6 +22,12 @@ pub(crate) struct Args {
     /// System calls that fail, one in each process of a command, each followed by a run
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     faults: u64,
+    /// Clients that do everything to half as many containers at once
+    #[arg(long, default_value = "16", value_name = "NUMBER")]
+    clients: u64,
+    /// Commands of each client
+    #[arg(long, default_value = "200", value_name = "NUMBER")]
+    deeds: u64,
     /// Bits flipped in a store, each in a fresh copy
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     flips: u64,
@@ -48,6 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("CYCLES", args.cycles, "soak::alone_cycles"),
         ("KILLS", args.kills, "soak::alone_kills"),
         ("FAULTS", args.faults, "soak::alone_a_call"),
+        ("CLIENTS", args.clients, "soak::alone_clients"),
+        ("DEEDS", args.deeds, "soak::alone_clients"),
         ("FLIPS", args.flips, "soak::a_flipped"),
         ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
     ];
