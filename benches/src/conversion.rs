@@ -5,29 +5,27 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use tests::bench::Target;
 
-use crate::table::{Table, Target};
+use crate::record::Record;
 
 /// Measures with the image of Debian with python3, which is not compressed.
-pub(crate) fn measure(table: &mut Table) -> Result<()> {
+pub(crate) fn measure(record: &mut Record) -> Result<()> {
     let file = tests::fixture::path("python.tar");
     let bytes = std::fs::metadata(&file)
         .context("`cargo xtask build --images` makes the image")?
         .len();
     let megabytes = f64::from(u32::try_from(bytes / 1000)?) / 1000.0;
-    let mut fastest = 0.0_f64;
+    let mut samples = Vec::new();
     for _ in 0..3 {
         let place = tempfile::tempdir_in(tests::target())?;
         let start = Instant::now();
         convert(place.path(), &tests::fixture::python())?;
-        fastest = fastest.max(megabytes / start.elapsed().as_secs_f64());
+        samples.push(megabytes / start.elapsed().as_secs_f64());
     }
-    table.add(
-        "conversion of an image, on this machine",
-        fastest,
-        "MB/s",
-        &Target::AtLeast(300.0),
-    );
+    let name = "an uncompressed image of Debian with python3";
+    let target = Some(Target::AtLeast(300.0));
+    record.add(name, "hull", "MB/s", samples, target);
     Ok(())
 }
 

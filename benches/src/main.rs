@@ -1,16 +1,25 @@
-//! The scenarios that this project is measured by, each with its target. `cargo xtask bench` runs the first part in the
-//! lab with `--icount`, where a millisecond is a million instructions on any machine, and the second on the machine itself.
+//! The scenarios that this project is measured by, each with its target. `cargo xtask bench` runs those of the lab there with
+//! `--icount`, where a millisecond is a million instructions on any machine, and the others on the machine itself. Names
+//! and form of the results are in `tests::bench`.
 
-mod compared;
 mod conversion;
-mod hull;
+mod exec;
+mod footprint;
+mod many;
 mod measure;
+mod peers;
 mod pull;
-mod table;
+mod record;
+mod site;
+mod start;
+mod work;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+
+use crate::record::Record;
+use crate::site::Site;
 
 fn main() -> ExitCode {
     match run() {
@@ -22,19 +31,41 @@ fn main() -> ExitCode {
     }
 }
 
+/// Arguments: the file for the rows, the peers with commas between them, and the scenarios.
 fn run() -> Result<()> {
-    let mut table = table::Table::new();
-    match std::env::args().nth(1).as_deref() {
-        Some("lab") => {
-            let place = tempfile::tempdir_in("/dev/shm")?;
-            hull::measure(place.path(), &mut table)?;
-            compared::measure(place.path(), &mut table)?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [file, against, scenarios @ ..] = &arguments[..] else {
+        bail!("`cargo xtask bench` calls this program as it should be called");
+    };
+    let against: Vec<&str> = against.split(',').filter(|peer| !peer.is_empty()).collect();
+    let mut record = Record::new();
+    // In memory, so that no disk is measured; and made only where a scenario needs it.
+    let mut site = None;
+    for scenario in scenarios {
+        record.begin(scenario);
+        match scenario.as_str() {
+            "conversion" => conversion::measure(&mut record)?,
+            "pull" => pull::measure(&mut record)?,
+            _ => {
+                let site = match &mut site {
+                    Some(site) => site,
+                    none => none.insert(Site::new(&against)?),
+                };
+                in_lab(scenario, site, &mut record)?;
+            }
         }
-        Some("machine") => {
-            conversion::measure(&mut table)?;
-            pull::measure(&mut table)?;
-        }
-        _ => bail!("Which part: lab or machine? `cargo xtask bench` runs both"),
     }
-    Ok(())
+    std::fs::write(file, record.json()?).with_context(|| format!("Writing {file}"))
+}
+
+fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
+    match scenario {
+        "start" => start::cold(site, record),
+        "start-warm" => start::warm(site, record),
+        "phases" => start::phases(site, record),
+        "footprint" => footprint::measure(site, record),
+        "exec" => exec::measure(site, record),
+        "many" => many::measure(site, record),
+        _ => work::measure(scenario, site, record),
+    }
 }

@@ -8,17 +8,17 @@ use anyhow::{Context, Result, bail};
 
 /// Runs before the first that counts: they pull programs and files into memory.
 const WARM_UPS: usize = 2;
-/// Runs that count; the smallest figure is the one that waits for nobody.
+/// Runs that count; the shortest is the one that waits for nobody.
 pub(crate) const RUNS: usize = 7;
 
-/// The shortest time of a program that must succeed, in milliseconds.
+/// How long a program that must succeed takes, run by run, in milliseconds.
 ///
 /// What it says goes to a file: the end of a pipe would only be seen when all who hold it are gone, which for a virtual machine
 /// is later than the end of the program that was started.
-pub(crate) fn milliseconds(mut command: impl FnMut() -> Command) -> Result<f64> {
-    let mut shortest = f64::INFINITY;
+pub(crate) fn milliseconds(mut command: impl FnMut() -> Result<Command>) -> Result<Vec<f64>> {
+    let mut samples = Vec::new();
     for run in 0..WARM_UPS + RUNS {
-        let mut command = command();
+        let mut command = command()?;
         let mut said = tempfile::tempfile()?;
         command
             .stdin(Stdio::null())
@@ -44,10 +44,10 @@ pub(crate) fn milliseconds(mut command: impl FnMut() -> Command) -> Result<f64> 
             )?;
         }
         if run >= WARM_UPS {
-            shortest = shortest.min(took);
+            samples.push(took);
         }
     }
-    Ok(shortest)
+    Ok(samples)
 }
 
 /// Lets what the last run left behind be over: a virtual machine is taken apart after its run has ended.

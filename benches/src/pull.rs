@@ -10,8 +10,9 @@ use anyhow::{Context, Result, anyhow};
 use image::reference::Reference;
 use image::registry::{Client, Downloads, Progress, Settings, Unwatched};
 use image::{Descriptor, Digest, Expected, Layers, Manifest, Platform, Pull, Store, media_type};
+use tests::bench::Target;
 
-use crate::table::{Table, Target};
+use crate::record::Record;
 
 /// Layers of the image, and the megabytes of each: half of it repeats, as in programs and texts.
 const LAYERS: u32 = 30;
@@ -19,7 +20,7 @@ const LAYERS: u32 = 30;
 const MEGABYTES: u32 = 10;
 
 /// Measures how much longer a pull takes than the slower of download and conversion.
-pub(crate) fn measure(table: &mut Table) -> Result<()> {
+pub(crate) fn measure(record: &mut Record) -> Result<()> {
     let place = tempfile::tempdir_in(tests::target())?;
     let client = client(place.path())?;
     let link = Link {
@@ -32,11 +33,11 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     });
     let from: Reference = format!("{}/app:1", server.start()?).parse()?;
     let stores = place.path().join("stores");
-    let conversion = shortest(&stores, |place| server.image.convert(place))?;
+    let conversion = shortest(&times(&stores, |place| server.image.convert(place))?);
     for (speed, words) in [(0.5, "half as fast as"), (1.0, "as fast as")] {
-        server.pace(server.image.bytes() * speed / conversion.as_secs_f64());
-        let download = shortest(&stores, |place| download(&client, &from, place))?;
-        let both = shortest(&stores, |place| {
+        server.pace(server.image.bytes() * speed / conversion);
+        let download = shortest(&times(&stores, |place| download(&client, &from, place))?);
+        let both = times(&stores, |place| {
             let pull = Pull {
                 client: &client,
                 policy: None,
@@ -47,26 +48,33 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
             Store::open(place)?.pull(&from, &pull)?;
             Ok(start.elapsed())
         })?;
-        let slower = download.max(conversion).as_secs_f64();
-        table.add(
+        let slower = download.max(conversion);
+        let added = |time: f64| (time / slower - 1.0) * 100.0;
+        record.add(
             &format!("added to a download {words} the conversion"),
-            (both.as_secs_f64() / slower - 1.0) * 100.0,
+            "hull",
             "%",
-            &Target::AtMost(10.0),
+            both.into_iter().map(added).collect(),
+            Some(Target::AtMost(10.0)),
         );
     }
     Ok(())
 }
 
-/// The shortest of some times, each in a new directory: what else runs on the machine only makes it longer.
-fn shortest(place: &Path, measured: impl Fn(&Path) -> Result<Duration>) -> Result<Duration> {
-    let mut shortest = Duration::MAX;
+/// Some times, in seconds, each in a new directory.
+fn times(place: &Path, measured: impl Fn(&Path) -> Result<Duration>) -> Result<Vec<f64>> {
+    let mut times = Vec::new();
     for _ in 0..5 {
         std::fs::create_dir(place)?;
-        shortest = shortest.min(measured(place)?);
+        times.push(measured(place)?.as_secs_f64());
         std::fs::remove_dir_all(place)?;
     }
-    Ok(shortest)
+    Ok(times)
+}
+
+/// What else runs on the machine only makes a time longer.
+fn shortest(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// How long it takes to have the layers in files, unconverted.

@@ -6,10 +6,12 @@
 //! ```
 
 pub mod archive;
+pub mod bench;
 pub mod fixture;
 pub mod hostile;
 pub mod registry;
 pub mod run;
+pub mod timings;
 
 pub use run::{Outcome, Vm, hull, vm};
 

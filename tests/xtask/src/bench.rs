@@ -1,52 +1,215 @@
-//! `cargo xtask bench`: the project's figures, against their targets. Knows where each part is measured; the scenarios are in
-//! `benches/`.
+//! `cargo xtask bench`: the project's figures, against their targets and against others. Knows where each part is measured and
+//! what becomes of the results; the scenarios are in `benches/`, the form of the results in `tests::bench`.
+
+mod compare;
+mod plot;
+mod table;
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use clap::builder::PossibleValue;
+use tests::bench::{Place, Results, Row, SCENARIOS, SCHEMA};
 
 use crate::build::cargo;
 use crate::cpio::Archive;
 use crate::{apt, build, lab, progress, workspace};
 
+/// Seconds that the lab may take for all its scenarios.
+const LAB: u64 = 3600;
+
 /// What can be typed after `cargo xtask bench`.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// What to measure; everything when nothing is named
+    #[arg(value_name = "SCENARIO", value_parser = scenarios())]
+    scenarios: Vec<String>,
 
-/// Builds what is measured, measures it and prints a table.
-pub(crate) fn run(_: &Args) -> Result<ExitCode> {
-    apt::need(&[
-        ("crun", "crun"),
-        ("runc", "runc"),
-        ("qemu-system-x86_64", "qemu-system-x86"),
-    ])?;
-    build::ensure()?;
-    build::images()?;
-    reboot_archive()?;
-    progress::step("Building the scenarios", || {
-        cargo(&["build", "--release", "--package", "benches"], &[])
-    })?;
-    let scenarios = workspace::target().join("release/benches");
-    println!("In the lab, on its clock (1 ms is a million instructions):");
-    let command: Vec<OsString> = vec![scenarios.clone().into(), "lab".into()];
-    let code = lab::exit_code(lab::Args::new(command).icount().timeout(1200))?;
-    if code != 0 {
-        bail!("The scenarios in the lab failed (exit code {code})");
+    /// Prints what target/bench/results.json has instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Whom to measure beside hull, as far as a scenario has something for them
+    #[arg(
+        long,
+        value_name = "WHOM",
+        value_delimiter = ',',
+        value_parser = ["crun", "runc", "qemu"],
+        default_values = ["crun", "runc", "qemu"]
+    )]
+    against: Vec<String>,
+
+    /// Shows what has changed since this older results file
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+
+    /// Draws start.svg and overhead.svg into this directory
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+
+    /// Measures nothing: takes this results file, and all of them when given several times
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "against"])]
+    from: Vec<PathBuf>,
+}
+
+fn scenarios() -> Vec<PossibleValue> {
+    let value = |&(name, _, what): &(&'static str, Place, &'static str)| {
+        PossibleValue::new(name).help(what)
+    };
+    SCENARIOS.iter().map(value).collect()
+}
+
+/// Measures, or reads what was measured, and shows it.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let older = args.compare.as_deref().map(read).transpose()?;
+    let results = match &args.from[..] {
+        [] => measure(args)?,
+        [first, others @ ..] => {
+            let mut results = read(first)?;
+            for other in others {
+                results.results.extend(read(other)?.results);
+            }
+            results
+        }
+    };
+    if let Some(directory) = &args.plot {
+        plot::draw(&results.results, directory)?;
     }
-    println!("\nOn this machine:");
-    let status = Command::new(&scenarios)
-        .arg("machine")
-        .stdin(Stdio::null())
-        .status();
-    if !status.context("The scenarios do not start")?.success() {
-        bail!("The scenarios on this machine failed");
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&results)?),
+        false => print!("{}", table::of(&results)),
+    }
+    if let Some(older) = older {
+        let changes = compare::changes(&older, &results);
+        // Where JSON was asked for, standard output is JSON alone.
+        match args.json {
+            true => eprint!("{changes}"),
+            false => print!("\n{changes}"),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn read(file: &Path) -> Result<Results> {
+    let text = std::fs::read(file).with_context(|| format!("Reading {}", file.display()))?;
+    let results: Results = serde_json::from_slice(&text)
+        .with_context(|| format!("{} has no results", file.display()))?;
+    let schema = results.schema;
+    ensure!(
+        schema == SCHEMA,
+        "{} has schema {schema}, and this program knows {SCHEMA}",
+        file.display()
+    );
+    Ok(results)
+}
+
+/// Builds what is measured and measures it; the results are kept in a file.
+fn measure(args: &Args) -> Result<Results> {
+    let chosen = |place: Place| -> Vec<&str> {
+        let wanted =
+            |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|one| one == name);
+        let here = SCENARIOS
+            .iter()
+            .filter(|(name, of, _)| *of == place && wanted(name));
+        here.map(|(name, ..)| *name).collect()
+    };
+    let (in_lab, here) = (chosen(Place::Lab), chosen(Place::Machine));
+    let programs = [
+        ("crun", "crun"),
+        ("runc", "runc"),
+        ("qemu-system-x86_64", "qemu-system-x86"),
+    ];
+    apt::need(&programs)?;
+    if !in_lab.is_empty() {
+        build::ensure()?;
+    }
+    build::images()?;
+    let home = workspace::target().join("bench");
+    std::fs::create_dir_all(&home)?;
+    reboot_archive(&home)?;
+    progress::step("Building the scenarios", || {
+        cargo(&["build", "--release", "--package", "benches"], &[])
+    })?;
+    let program = workspace::target().join("release/benches");
+    let part = home.join("part.json");
+    let command = |scenarios: &[&str]| -> Vec<OsString> {
+        let words = [
+            program.clone().into(),
+            part.clone().into(),
+            args.against.join(",").into(),
+        ];
+        words
+            .into_iter()
+            .chain(scenarios.iter().map(Into::into))
+            .collect()
+    };
+    let mut rows = Vec::new();
+    if !in_lab.is_empty() {
+        let lab = lab::Args::new(command(&in_lab))
+            .icount()
+            .share_rw(home.clone());
+        let code = progress::step("Measuring in the lab", || lab::exit_code(lab.timeout(LAB)))?;
+        if code != 0 {
+            bail!("The scenarios in the lab failed (exit code {code})");
+        }
+        rows.extend(take(&part)?);
+    }
+    if !here.is_empty() {
+        let mut words = command(&here).into_iter();
+        let mut scenarios = Command::new(words.next().unwrap_or_default());
+        scenarios.args(words).stdin(Stdio::null());
+        progress::step("Measuring on this machine", || {
+            let status = scenarios.status().context("The scenarios do not start")?;
+            ensure!(status.success(), "The scenarios on this machine failed");
+            Ok(())
+        })?;
+        rows.extend(take(&part)?);
+    }
+    let results = Results {
+        schema: SCHEMA,
+        revision: revision(),
+        machine: machine(),
+        results: rows,
+    };
+    let file = home.join("results.json");
+    std::fs::write(&file, serde_json::to_string_pretty(&results)?)?;
+    progress::note(&format!("The results are in {}", file.display()));
+    Ok(results)
+}
+
+/// What one part has measured; a part that fails afterwards leaves nothing that could be taken for its own.
+fn take(part: &Path) -> Result<Vec<Row>> {
+    let rows = serde_json::from_slice(&std::fs::read(part)?)?;
+    std::fs::remove_file(part)?;
+    Ok(rows)
+}
+
+/// Which state of the source this is, as git calls it.
+fn revision() -> String {
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .current_dir(workspace::root())
+        .output();
+    let said = git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    said.unwrap_or_default()
+}
+
+/// Processor and kernel.
+fn machine() -> String {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(": "))
+        .map_or("an unknown processor", |(_, model)| model);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, Linux {}", kernel.trim())
+}
+
 /// The least that a kernel can be given to run: an init that reboots at once.
-fn reboot_archive() -> Result<()> {
+fn reboot_archive(home: &Path) -> Result<()> {
     let mut archive = Archive::new();
     for directory in ["bin", "dev", "proc"] {
         archive.directory(directory);
@@ -62,10 +225,5 @@ fn reboot_archive() -> Result<()> {
         0o755,
         b"#!/bin/busybox sh\nexec /bin/busybox reboot -f\n",
     );
-    let directory = workspace::target().join("bench");
-    std::fs::create_dir_all(&directory)?;
-    Ok(std::fs::write(
-        directory.join("reboot.cpio"),
-        archive.finish(),
-    )?)
+    Ok(std::fs::write(home.join("reboot.cpio"), archive.finish())?)
 }

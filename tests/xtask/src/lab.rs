@@ -96,6 +96,12 @@ impl Args {
         }
     }
 
+    /// With this directory to write to.
+    pub(crate) fn share_rw(mut self, directory: PathBuf) -> Self {
+        self.share_rw.push(directory);
+        self
+    }
+
     /// For so many seconds at most.
     pub(crate) fn timeout(self, seconds: u64) -> Self {
         Self {

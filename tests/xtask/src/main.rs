@@ -55,8 +55,8 @@ enum Verb {
     Soak(soak::Args),
     /// Measures hull against its targets, and against crun, runc and QEMU
     ///
-    /// Times are those of the lab's clock, which are the same on every machine; only the conversion of images is timed on
-    /// this one.
+    /// Times are those of the lab's clock, which are the same on every machine; only conversion and pull are timed on this
+    /// one. Prints a table and keeps every sample in target/bench/results.json.
     Bench(bench::Args),
     /// Builds hull, guest kernels and initramfs into target/hull
     ///

@@ -1,0 +1,133 @@
+//! What `cargo xtask bench` and the scenarios in `benches/` agree on: the scenarios' names, and the form of
+//! `target/bench/results.json`. Knows neither how anything is measured nor how it is shown.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a scenario runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the lab, on the clock that counts instructions.
+    Lab,
+    /// On this machine, on its own clock.
+    Machine,
+}
+
+/// A scenario that can be chosen: its name, where it runs and what it measures.
+pub type Scenario = (&'static str, Place, &'static str);
+
+/// Every scenario, in the order in which they run.
+pub const SCENARIOS: &[Scenario] = &[
+    ("start", Place::Lab, "run of `true` from start to end"),
+    ("start-warm", Place::Lab, "the same from a template"),
+    (
+        "phases",
+        Place::Lab,
+        "what each phase of it takes, and its counts",
+    ),
+    (
+        "footprint",
+        Place::Lab,
+        "memory of the VMM process, and sizes of files",
+    ),
+    (
+        "exec",
+        Place::Lab,
+        "`true` in a container that runs already",
+    ),
+    (
+        "many",
+        Place::Lab,
+        "runs of `true` that begin at once: 1 and 10",
+    ),
+    ("cpu", Place::Lab, "a hash of 8 MiB"),
+    ("syscall", Place::Lab, "100,000 system calls"),
+    ("fork", Place::Lab, "100 processes that end at once"),
+    (
+        "page-fault",
+        Place::Lab,
+        "32 MiB of memory, touched for the first time and again",
+    ),
+    (
+        "files",
+        Place::Lab,
+        "reads and writes on the image, on tmpfs and on a volume",
+    ),
+    (
+        "conversion",
+        Place::Machine,
+        "an image becomes a file system",
+    ),
+    ("pull", Place::Machine, "what converting adds to a download"),
+];
+
+/// All that was measured in one go: `target/bench/results.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Counted up when a field changes its meaning: [`SCHEMA`].
+    pub schema: u32,
+    /// What was measured, as `git describe --always --dirty` calls it.
+    pub revision: String,
+    /// What it was measured on: processor and kernel. Figures in lab ms and counts do not depend on it.
+    pub machine: String,
+    /// One for each measurement and runtime.
+    pub results: Vec<Row>,
+}
+
+/// The form described here.
+pub const SCHEMA: u32 = 1;
+
+/// One measurement of one runtime. Rows of the same scenario and name are the same work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// A name of [`SCENARIOS`].
+    pub scenario: String,
+    /// What was measured, in words.
+    pub name: String,
+    /// Who did it: hull, crun, runc, qemu, or process, which is no container at all.
+    pub runtime: String,
+    /// What samples, figure and target are in. "lab ms" are millions of instructions of the emulated host; "ms" are this
+    /// machine's.
+    pub unit: String,
+    /// What each run took, in the order of the runs.
+    pub samples: Vec<f64>,
+    /// The best of the samples: the run that waited for nobody.
+    pub figure: f64,
+    /// What the figure should be, if anything was promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// What was counted in the same run, by name; the same on any host but for a few.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Target {
+    /// Whether a figure is what it should be.
+    #[must_use]
+    pub fn met(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(most) => figure <= most,
+            Self::AtLeast(least) => figure >= least,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+        }
+    }
+}
