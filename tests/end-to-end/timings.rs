@@ -1,14 +1,39 @@
 //! `--timings` tells the phases and counts of a run, and the counts stay within what is promised; `--kernel-log` shows what
 //! the guest's kernel says.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use tests::timings::{counts, figure};
 use tests::{Outcome, vm};
+
+/// What was counted when somebody last looked, by what is run and by what is counted. Who changes it says why in the commit.
+const BASELINE: &str = include_str!("../../benches/baseline.json");
+
+/// A count, and by how much more it may be without anybody having changed anything.
+#[derive(Deserialize)]
+struct Known {
+    count: u64,
+    slack: u64,
+}
 
 /// The number that follows a row's name.
 fn row(outcome: &Outcome, name: &str) -> f64 {
-    let told = outcome.err();
-    let line = told.lines().find_map(|line| line.strip_prefix(name));
-    let figure = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    figure.unwrap_or_else(|| panic!("no row {name} in {outcome:?}"))
+    figure(&outcome.err(), name).unwrap_or_else(|| panic!("no row {name} in {outcome:?}"))
+}
+
+/// Counts are what they were, or less.
+fn have_not_grown(outcome: &Outcome, run: &str) {
+    let baseline: BTreeMap<String, BTreeMap<String, Known>> =
+        serde_json::from_str(BASELINE).expect("baseline.json has its form");
+    let counts = counts(&outcome.err());
+    for (name, Known { count, slack }) in &baseline[run] {
+        let now = counts.get(name);
+        assert!(
+            now.is_some_and(|now| *now <= count + slack),
+            "{name} of a run with {run}: {now:?}, and benches/baseline.json has {count} and a slack of {slack}: {outcome:?}"
+        );
+    }
 }
 
 #[test]
@@ -40,6 +65,7 @@ fn phases_add_up_and_counts_are_within_bounds() {
         assert!(row(&outcome, "exits") <= exits, "{outcome:?}");
         let touched = row(&outcome, "memory touched");
         assert!(touched <= mebibytes * 1024.0, "{outcome:?}");
+        have_not_grown(&outcome, &format!("network {network}"));
     }
 }
 

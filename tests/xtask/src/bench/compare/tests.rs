@@ -1,3 +1,5 @@
+//! What is said of results that differ in a known way.
+
 use std::collections::BTreeMap;
 
 use tests::bench::{Results, Row, SCHEMA};

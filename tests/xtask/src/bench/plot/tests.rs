@@ -1,3 +1,5 @@
+//! A picture of known bars.
+
 use super::picture;
 
 #[test]
