@@ -81,9 +81,10 @@ pub(crate) fn bundle(place: &Path, name: &str, words: &[&str], furnished: bool) 
 
 /// hull's kernel in QEMU's smallest machine, with an init that reboots at once.
 pub(crate) fn microvm(place: &Path) -> Command {
-    // A boot that never ends is an error after some time, not a wait without end.
+    // A boot that never ends is an error after some time, not a wait without end. The first run reads files of the outer
+    // host, and the lab's clock runs on while that is busy.
     let mut command = Command::new("timeout");
-    command.args(["2", "qemu-system-x86_64"]);
+    command.args(["30", "qemu-system-x86_64"]);
     command.args([
         "-M",
         "microvm,accel=kvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=off,auto-kernel-cmdline=off",

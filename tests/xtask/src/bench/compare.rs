@@ -33,12 +33,8 @@ pub(crate) fn changes(older: &Results, newer: &Results) -> String {
         let _ = writeln!(changes, "{name}: {line}");
     }
     // What was not measured this time has not gone.
-    let measured = |row: &Row| {
-        newer
-            .results
-            .iter()
-            .any(|other| other.scenario == row.scenario)
-    };
+    let who = |row: &Row| (row.scenario.clone(), row.runtime.clone());
+    let measured = |row: &Row| newer.results.iter().any(|other| who(other) == who(row));
     let expected: Vec<Row> = older
         .results
         .iter()
