@@ -44,6 +44,21 @@ impl Home {
     fn hull(&self, words: &[&str]) -> Outcome {
         self.vm(hull(words.iter().copied())).finish()
     }
+
+    /// The files of the store, and the mounts of the machine.
+    fn left(&self) -> (BTreeSet<String>, String) {
+        (files(&self.store()), mounts())
+    }
+
+    /// All containers can be removed, a run succeeds, and then nothing is left that was not there before.
+    fn recovers(&self, before: &(BTreeSet<String>, String), after: &str) {
+        for container in self.hull(&["ps", "-aq"]).exits(0).out().lines() {
+            self.hull(&["rm", "-f", container]).exits(0);
+        }
+        self.vm(vm()).run("echo fine").prints("fine\n");
+        wait_for_end(&BTreeSet::new());
+        assert_eq!(self.left(), *before, "{after}");
+    }
 }
 
 impl Drop for Home {
@@ -70,6 +85,10 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
+    }
+
+    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
 }
 
@@ -130,7 +149,7 @@ fn alone_kills_at_any_moment_are_survived() {
     let home = Home::new("kills");
     let mut random = Random::new();
     let kills = amount("KILLS", 10);
-    let before = (files(&home.store()), mounts());
+    let before = home.left();
     let mut killed = 0;
     while killed < kills {
         home.hull(&["create", "--name", "victim", &busybox(), "sleep", "1000"])
@@ -154,13 +173,7 @@ fn alone_kills_at_any_moment_are_survived() {
         }
         let _ = running.finish();
         home.hull(&["rm", "-f", "victim"]).exits(0);
-        home.vm(vm()).run("echo fine").prints("fine\n");
-        wait_for_end(&BTreeSet::new());
-        assert_eq!(
-            (files(&home.store()), mounts()),
-            before,
-            "after {killed} kills"
-        );
+        home.recovers(&before, &format!("after {killed} kills"));
     }
     println!("{killed} kills at random moments, each followed by a run");
 }
@@ -204,11 +217,11 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
     let home = Home::new("faults");
     let mut random = Random::new();
     let (faults, mut told) = (amount("FAULTS", 8), 0);
-    let before = (files(&home.store()), mounts());
+    let before = home.left();
     for _ in 0..faults {
-        let (calls, error) = FAULTS[usize::try_from(random.below(FAULTS.len() as u64)).unwrap()];
+        let (calls, error) = random.one_of(&FAULTS);
         // Half of the time early, where all processes come by.
-        let most = [20, 200][usize::try_from(random.below(2)).unwrap()];
+        let most = *random.one_of(&[20, 200]);
         let fault = format!(
             "inject={calls}:error={error}:when={}",
             1 + random.below(most)
@@ -233,12 +246,7 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
             "{place}"
         );
         told += u64::from(!outcome.status.success());
-        for container in home.hull(&["ps", "-aq"]).exits(0).out().lines() {
-            home.hull(&["rm", "-f", container]).exits(0);
-        }
-        home.vm(vm()).run("echo fine").prints("fine\n");
-        wait_for_end(&BTreeSet::new());
-        assert_eq!((files(&home.store()), mounts()), before, "{place}");
+        home.recovers(&before, &place);
     }
     println!("{faults} calls that failed: {told} ended a command, each followed by a run");
 }
@@ -263,8 +271,9 @@ const DEEDS: [&[&str]; 12] = [
 #[test]
 fn alone_clients_that_do_everything_at_once_are_told_the_truth() {
     let home = Home::new("clients");
-    let before = (files(&home.store()), mounts());
-    let (clients, names) = (amount("CLIENTS", 4), amount("CLIENTS", 4) / 2);
+    let before = home.left();
+    let clients = amount("CLIENTS", 4);
+    let names = clients / 2;
     let each = amount("DEEDS", 8);
     let mut random = Random::new();
     let seeds: Vec<u64> = (0..clients).map(|_| random.below(u64::MAX) | 1).collect();
@@ -274,7 +283,7 @@ fn alone_clients_that_do_everything_at_once_are_told_the_truth() {
             scope.spawn(move || {
                 let mut random = Random(seed);
                 for _ in 0..each {
-                    let deed = DEEDS[usize::try_from(random.below(DEEDS.len() as u64)).unwrap()];
+                    let deed = random.one_of(&DEEDS);
                     let (name, other) = (random.below(names), random.below(names));
                     let words: Vec<String> = deed
                         .iter()
@@ -308,13 +317,9 @@ fn alone_clients_that_do_everything_at_once_are_told_the_truth() {
             });
         }
     });
-    for name in home.hull(&["ps", "-aq"]).exits(0).out().lines() {
-        home.hull(&["rm", "-f", name]).exits(0);
-    }
-    home.vm(vm()).run("echo fine").prints("fine\n");
-    wait_for_end(&BTreeSet::new());
-    assert_eq!((files(&home.store()), mounts()), before);
-    println!("{clients} clients did {each} deeds each to {names} names");
+    let deeds = format!("{clients} clients did {each} deeds each to {names} names");
+    home.recovers(&before, &deeds);
+    println!("{deeds}");
 }
 
 /// A regular file of a store that is not empty, and a place in it.
@@ -328,7 +333,7 @@ fn anywhere(store: &Path, random: &mut Random) -> (PathBuf, u64) {
                 .is_ok_and(|data| data.is_file() && data.len() > 0)
         })
         .collect();
-    let path = all[usize::try_from(random.below(all.len() as u64)).unwrap()];
+    let path = *random.one_of(&all);
     let length = path.metadata().unwrap().len();
     (path.clone(), random.below(length))
 }
