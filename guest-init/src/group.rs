@@ -40,6 +40,34 @@ impl Group {
         mount_bind(GROUP, MOUNT).map_err(refused("mount"))?;
         Ok(Self(group))
     }
+
+    /// Stops all its processes where they are, or lets them go on. Stopping takes a moment: see [`Group::events`].
+    ///
+    /// # Errors
+    /// Those of writing to the kernel's file.
+    pub fn freeze(&self, freeze: bool) -> Result<(), SetupError> {
+        write(&self.0, c"cgroup.freeze", if freeze { b"1" } else { b"0" })
+    }
+
+    /// A descriptor that has an exceptional event (`EPOLLPRI`) whenever [`is_frozen`] may have changed.
+    ///
+    /// # Errors
+    /// Those of opening the kernel's file.
+    pub fn events(&self) -> Result<OwnedFd, SetupError> {
+        let (path, flags) = (c"cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC);
+        rustix::fs::openat(&self.0, path, flags, Mode::empty())
+            .map_err(refused_file("open", path.to_bytes()))
+    }
+}
+
+/// Whether the group of these events stands still.
+#[must_use]
+pub fn is_frozen(events: &OwnedFd) -> bool {
+    let mut text = [0; 128];
+    let length = rustix::io::pread(events, &mut text[..], 0).unwrap_or(0);
+    let text = text.get(..length).unwrap_or_default();
+    text.split(|byte| *byte == b'\n')
+        .any(|line| line == b"frozen 1")
 }
 
 impl AsFd for Group {

@@ -141,6 +141,15 @@ impl Host {
         }
     }
 
+    /// Whether the connection is still being made; once it is, the first frame is sent.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn is_under_way(&mut self) -> Result<bool, Lost> {
+        self.flush()?;
+        Ok(self.is_connecting())
+    }
+
     /// The first frame is sent as soon as there is a connection.
     fn is_connecting(&self) -> bool {
         !self.outgoing.is_empty()

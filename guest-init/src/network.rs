@@ -44,10 +44,7 @@ const ROOM: usize = 8192;
 /// There is no card, or the kernel refuses something of it.
 pub fn configure(network: &Network) -> Result<(), SetupError> {
     let refused = refused("set the network card up");
-    let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None);
-    let socket = socket.map_err(&refused)?;
-    let index = index(&socket).map_err(&refused)?;
+    let (socket, index) = card().map_err(&refused)?;
     let mut messages = Messages::default();
     let mtu = network.mtu.to_ne_bytes();
     // The kernel sets both before it brings the card up.
@@ -56,14 +53,43 @@ pub fn configure(network: &Network) -> Result<(), SetupError> {
     for address in &network.addresses {
         messages.add_address(index, address);
     }
-    rustix::net::send(&socket, &messages.bytes, SendFlags::empty()).map_err(&refused)?;
+    carry_out(&socket, &messages).map_err(refused)
+}
+
+/// Gives the card another hardware address, in a copy of a machine that has used it.
+///
+/// # Errors
+/// There is no card, or the kernel refuses the address.
+pub fn set_hardware_address(mac: &[u8]) -> Result<(), SetupError> {
+    let refused = refused("change the network card's address");
+    let (socket, index) = card().map_err(&refused)?;
+    let mut messages = Messages::default();
+    messages.add(
+        NEW_LINK,
+        ACKNOWLEDGE,
+        &link(index, 0),
+        &[(LINK_ADDRESS, mac)],
+    );
+    carry_out(&socket, &messages).map_err(refused)
+}
+
+/// A netlink socket, and the card's number.
+fn card() -> Result<(OwnedFd, i32), Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+    let index = index(&socket)?;
+    Ok((socket, index))
+}
+
+fn carry_out(socket: &OwnedFd, messages: &Messages) -> Result<(), Errno> {
+    rustix::net::send(socket, &messages.bytes, SendFlags::empty())?;
     let mut left = messages.count;
     while left != 0 {
-        for (number, error) in errors(&receive(&socket).map_err(&refused)?) {
+        for (number, error) in errors(&receive(socket)?) {
             left = left.saturating_sub(1);
             // The first three are the link's and IPv4's.
             if number <= 3 && error != 0 {
-                return Err(refused(Errno::from_raw_os_error(-error)));
+                return Err(Errno::from_raw_os_error(-error));
             }
         }
     }

@@ -24,6 +24,7 @@ pub struct Pump {
     socket: OwnedFd,
     /// The process's pipe, or the terminal it is behind.
     local: OwnedFd,
+    stream: Stream,
     inward: bool,
     /// What is left of the first frame; nothing goes before it.
     opening: Vec<u8>,
@@ -62,10 +63,22 @@ impl Pump {
         Ok(Self {
             socket,
             local: pipe,
+            stream: attach.stream,
             inward,
             opening,
             relay: None,
         })
+    }
+
+    /// Goes on over another connection, which may still be under way: the host of the first has gone.
+    ///
+    /// # Errors
+    /// None in practice: the first frame is small.
+    pub fn redial(&mut self, process: ProcessId, socket: OwnedFd) -> Result<(), FrameError> {
+        let stream = self.stream;
+        self.opening = protocol::encode(&Opening::Attach(Attach { process, stream }))?;
+        self.socket = socket;
+        Ok(())
     }
 
     /// The two directions of a terminal: from it first, which also opens the connection, then to it. Each has its own
@@ -88,6 +101,7 @@ impl Pump {
             Self {
                 socket: out_socket,
                 local: from,
+                stream: Stream::Terminal,
                 inward: false,
                 opening,
                 relay: relay(),
@@ -95,6 +109,7 @@ impl Pump {
             Self {
                 socket: in_socket,
                 local: to,
+                stream: Stream::Terminal,
                 inward: true,
                 opening: Vec::new(),
                 relay: relay(),

@@ -3,11 +3,19 @@
 use alloc::vec::Vec;
 use core::mem;
 
+use protocol::ProcessId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 
 use crate::failure::{SetupError, refused};
 use crate::pump::{End, Progress, Pump};
+
+/// What is watched for at both ends.
+const EVENTS: EventFlags = (EventFlags::IN)
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
 /// The pumps, each in a slot of its own for as long as its process is.
 #[derive(Debug)]
@@ -39,10 +47,9 @@ impl Streams {
     /// Out of memory for watching.
     pub fn add(&mut self, epoll: &OwnedFd, pump: Pump) -> Result<usize, SetupError> {
         let slot = self.free.pop().unwrap_or(self.slots.len());
-        let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         for (end, fd) in pump.ends() {
             let token = self.first_token + 2 * slot as u64 + u64::from(end == End::Local);
-            epoll::add(epoll, fd, EventData::new_u64(token), all)
+            epoll::add(epoll, fd, EventData::new_u64(token), EVENTS)
                 .map_err(refused("watch a descriptor"))?;
         }
         match self.slots.get_mut(slot) {
@@ -50,6 +57,36 @@ impl Streams {
             None => self.slots.push(Some(pump)),
         }
         Ok(slot)
+    }
+
+    /// Connects a stream that still carries something to another host.
+    ///
+    /// # Errors
+    /// Out of memory for watching.
+    pub fn redial(
+        &mut self,
+        epoll: &OwnedFd,
+        slot: usize,
+        process: ProcessId,
+        socket: OwnedFd,
+    ) -> Result<(), SetupError> {
+        let Some(Some(pump)) = self.slots.get_mut(slot) else {
+            return Ok(());
+        };
+        let token = self.first_token + 2 * slot as u64;
+        epoll::add(epoll, &socket, EventData::new_u64(token), EVENTS)
+            .map_err(refused("watch a descriptor"))?;
+        pump.redial(process, socket)
+            .map_err(|_| refused("set up a stream")(Errno::INVAL))
+    }
+
+    /// Gives streams up: whoever has their other ends is told.
+    pub fn drop(&mut self, slots: &[usize]) {
+        for slot in slots {
+            if let Some(place) = self.slots.get_mut(*slot) {
+                *place = None;
+            }
+        }
     }
 
     /// Deals with an event of one end.

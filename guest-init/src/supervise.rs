@@ -2,6 +2,7 @@
 //! machine's end. Never waits but in epoll. Knows no mount.
 
 mod ending;
+mod rest;
 
 use alloc::vec::Vec;
 
@@ -28,6 +29,7 @@ use crate::work;
 
 pub use ending::failed;
 use ending::{has_starved, kill_all, status_of};
+use rest::Rest;
 
 /// Makes a connection to the host that does not block and may still be under way.
 pub type Dial = fn() -> Result<OwnedFd, Errno>;
@@ -46,6 +48,8 @@ pub struct Supervisor {
     streams: Streams,
     /// The machine ends with this process.
     first: ProcessId,
+    /// Whether the container is being stopped for a save.
+    rest: Rest,
 }
 
 /// A process that was started and whose end is not yet told.
@@ -62,8 +66,9 @@ struct Running {
 
 const HOST: u64 = 0;
 const CHILDREN: u64 = 1;
+const GROUP: u64 = 2;
 /// The tokens of streams follow.
-const FIRST_STREAM: u64 = 2;
+const FIRST_STREAM: u64 = 3;
 
 const EVENTS: usize = 32;
 
@@ -105,6 +110,7 @@ impl Supervisor {
                 processes: Vec::new(),
                 streams: Streams::new(FIRST_STREAM),
                 first,
+                rest: Rest::No,
             }),
             Err(error) => Err((host, error)),
         }
@@ -267,20 +273,27 @@ impl Supervisor {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let timeout = self.streams.has_more().then_some(&at_once);
+        let has_more = self.streams.has_more() && !self.rest.holds_streams();
+        let timeout = has_more.then_some(&at_once);
         match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Lost::Failed(errno.into())),
         }
-        self.streams.go_on();
+        if has_more {
+            self.streams.go_on();
+        }
         for event in &events {
             match event.data.u64() {
-                HOST => self.listen()?,
+                HOST => self.hear()?,
                 CHILDREN => self.reap(),
-                token => self.streams.happened(token, event.flags),
+                GROUP => self.look_at_group()?,
+                token => self.stream_happened(token, event.flags),
             }
         }
-        self.settle()
+        match self.rest.holds_streams() {
+            true => Ok(()),
+            false => self.settle(),
+        }
     }
 
     /// Sends what waits and carries out what the host asks for.
@@ -293,10 +306,9 @@ impl Supervisor {
                     self.host.send(&failed(process.id, &error.into()))?;
                 }
                 FromHost::Exec { process } => self.run(&process)?,
-                // Its container has begun: too late for either.
-                FromHost::Rest | FromHost::Renew(_) => {
-                    return Err(Lost::Failed(Errno::PROTO.into()));
-                }
+                FromHost::Rest => self.rest()?,
+                FromHost::GoOn => self.go_on()?,
+                FromHost::Renew(renewal) => self.become_another(&renewal)?,
                 FromHost::Work { process, work } => self.work(process, &work)?,
                 FromHost::Resize { process, size } => self.resize(process, size),
                 FromHost::Signal { process, signal } => {

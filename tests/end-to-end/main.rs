@@ -26,6 +26,7 @@ mod rootfs;
 mod servers;
 mod signals;
 mod sizes;
+mod snapshots;
 mod soak;
 mod storage;
 mod streams;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{Accepted, Died, Vmm};
+use crate::vmm::Word;
 
 mod clients;
 mod connection;
@@ -22,6 +23,7 @@ mod fan;
 mod further;
 mod health;
 mod ready;
+mod saving;
 mod signals;
 mod streams;
 
@@ -32,6 +34,7 @@ use fan::Fan;
 pub(crate) use fan::SharedLog;
 use health::Checks;
 pub(crate) use ready::ready;
+use saving::Saving;
 pub(crate) use signals::{Signals, asks_to_end, tells_of_window};
 pub(crate) use streams::{Output, Sink, serve_stdin};
 
@@ -87,6 +90,12 @@ pub(crate) struct Agent<'a> {
     checks: Option<Checks>,
     /// The machine stands still.
     frozen: bool,
+    /// A snapshot that is being made.
+    saving: Option<Saving>,
+    /// Guest init was told to stop the container, and has not said that it did.
+    owes_rest: bool,
+    /// The machine is a copy of one in which the container ran.
+    is_copy: bool,
     ticks: [u64; 3],
 }
 
@@ -101,6 +110,8 @@ enum Source {
     Control,
     Output(usize),
     Drain(usize),
+    /// A disk that is being copied.
+    Copying,
     Report,
 }
 
@@ -140,6 +151,9 @@ impl<'a> Agent<'a> {
             status: None,
             checks: None,
             frozen: false,
+            saving: None,
+            owes_rest: false,
+            is_copy: false,
             ticks: [0; 3],
         }
     }
@@ -147,6 +161,12 @@ impl<'a> Agent<'a> {
     /// Guest init does this, instead of the task, whose process lends it number and streams.
     pub(crate) fn of_work(mut self, work: Work) -> Self {
         self.work = Some(work);
+        self
+    }
+
+    /// The container runs already: the machine is a copy of one that was saved.
+    pub(crate) fn of_copy(mut self) -> Self {
+        self.is_copy = true;
         self
     }
 
@@ -176,6 +196,7 @@ impl<'a> Agent<'a> {
                 self.lose_patience()?;
             }
             self.go_on_checking()?;
+            self.go_on_saving()?;
         }
     }
 
@@ -219,6 +240,7 @@ impl<'a> Agent<'a> {
         };
         sources.extend(open(&self.outputs).into_iter().map(Source::Output));
         sources.extend(open(&self.drains).into_iter().map(Source::Drain));
+        sources.push(Source::Copying);
         if self.status.is_none() {
             sources.push(Source::Report);
         }
@@ -227,8 +249,9 @@ impl<'a> Agent<'a> {
             Some((source, descriptor))
         });
         let checks = self.checks.as_ref();
-        let checks = checks.filter(|_| self.status.is_none() && !self.frozen);
+        let checks = checks.filter(|_| self.status.is_none() && !self.stands_still());
         let due = self.deadline.into_iter().chain(self.watcher.due());
+        let due = due.chain(self.saving_due());
         let due = due.chain(checks.map(Checks::due));
         ready(described.collect(), due.min())
     }
@@ -243,6 +266,7 @@ impl<'a> Agent<'a> {
             Source::Control => self.control.as_ref()?.stream.as_fd(),
             Source::Output(index) => self.outputs.get(*index)?.as_fd(),
             Source::Drain(index) => self.drains.get(*index)?.as_fd(),
+            Source::Copying => self.copying()?,
             Source::Report => self.vmm.report_fd(),
         })
     }
@@ -274,15 +298,17 @@ impl<'a> Agent<'a> {
                         output.serve();
                     }
                 }
+                Source::Copying => self.copied()?,
                 Source::Report => {}
             }
         }
         self.drains.retain(|output| !output.is_done());
         if report && !guest_spoke && self.status.is_none() {
-            return Err(match self.vmm.report() {
-                Ok(report) => AgentError::Ended(report.end),
-                Err(Died(status)) => AgentError::Died(status),
-            });
+            return match self.vmm.word() {
+                Ok(Word::Held(written)) => self.held(written),
+                Ok(Word::Report(report)) => Err(AgentError::Ended(report.end)),
+                Err(Died(status)) => Err(AgentError::Died(status)),
+            };
         }
         Ok(())
     }
@@ -344,7 +370,8 @@ impl<'a> Agent<'a> {
         if self.control.is_some() {
             return Err(AgentError::Protocol("it had two control connections"));
         }
-        connection.send(&FromHost::Renew(renewal()?))?;
+        // Its card's address comes with the container.
+        connection.send(&FromHost::Renew(renewal(None)?))?;
         self.renewed = true;
         self.ask_to_run(connection)
     }
@@ -355,9 +382,27 @@ impl<'a> Agent<'a> {
             return Err(AgentError::Protocol("it said hello twice"));
         }
         self.ticks = [hello.tsc_at_start, 0, 0];
+        if self.is_copy {
+            return self.renew_copy(connection);
+        }
         self.booted = true;
         self.deadline = None;
         self.ask_to_run(connection)
+    }
+
+    /// Has a copy become another machine than it was saved from, and its container go on.
+    fn renew_copy(&mut self, mut connection: Connection) -> Result<(), AgentError> {
+        let network = self.task.container.network.as_ref();
+        let mac = network.map(|network| network.mac.clone());
+        connection.send(&FromHost::Renew(renewal(mac)?))?;
+        self.renewed = true;
+        self.control = Some(connection);
+        self.listen()
+    }
+
+    /// Whether nothing happens in the container for now.
+    fn stands_still(&self) -> bool {
+        self.frozen || self.saving.is_some()
     }
 
     fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {
@@ -431,12 +476,15 @@ impl<'a> Agent<'a> {
         if std::mem::take(&mut self.renewed) {
             self.deadline = None;
         }
+        if message == FromGuest::Resting {
+            return self.rested();
+        }
         let (FromGuest::Starved { process }
         | FromGuest::Started { process, .. }
         | FromGuest::Failed { process, .. }
         | FromGuest::Exited { process, .. }) = message
         else {
-            return Err(AgentError::Protocol("it rests, and nobody asked for that"));
+            return Ok(());
         };
         if process != self.task.process.id {
             return self.hear_of_further(process, message);
@@ -496,12 +544,13 @@ impl<'a> Agent<'a> {
 }
 
 /// Random bytes and the time, for one machine.
-fn renewal() -> Result<Renewal, AgentError> {
+fn renewal(mac: Option<protocol::Bytes>) -> Result<Renewal, AgentError> {
     let mut entropy = vec![0; ENTROPY];
     rustix::rand::getrandom(&mut entropy[..], rustix::rand::GetRandomFlags::empty())?;
     Ok(Renewal {
         entropy: protocol::Bytes(entropy),
         time: crate::human::nanoseconds(),
+        mac,
     })
 }
 

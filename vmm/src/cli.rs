@@ -48,6 +48,7 @@ pub(crate) mod rmi;
 mod run;
 mod save;
 mod size;
+mod snapshot;
 mod start;
 mod stats;
 mod stop;
@@ -159,6 +160,8 @@ enum Verb {
     Image(Box<image::Args>),
     /// Everything about volumes
     Volume(volume::Args),
+    /// Everything about snapshots of running containers
+    Snapshot(snapshot::Args),
     /// The store as a whole
     System(system::Args),
     /// Keep the credentials for a registry
@@ -233,6 +236,7 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::History(args) => history::run(&args, root),
         Verb::Image(args) => image::run(&args, root),
         Verb::Volume(args) => volume::run(&args, root),
+        Verb::Snapshot(args) => snapshot::run(&args, root),
         Verb::System(args) => system::run(&args, root),
         Verb::Login(args) => login::run(&args),
         Verb::Logout(args) => logout::run(&args),

@@ -149,8 +149,8 @@ impl Container {
             .unwrap_or_default()
     }
 
-    /// Makes the disk that keeps what it writes, if it is to have one.
-    fn make_disk(&self) -> Result<(), ContainerError> {
+    /// Makes the disk that keeps what it writes, if it is to have one: empty, or like this one.
+    fn make_disk(&self, like: Option<&File>) -> Result<(), ContainerError> {
         if self.config.storage == 0 {
             return Ok(());
         }
@@ -163,6 +163,9 @@ impl Container {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let file = self.file(storage::NAME, flags);
         let file = file.map_err(|error| failed(error.into()))?;
+        if let Some(like) = like {
+            return crate::sparse::copy(like, &file).map_err(failed);
+        }
         let now = u32::try_from(crate::human::now()).unwrap_or(u32::MAX);
         storage::format(&file, self.config.storage, uuid, now).map_err(failed)
     }

@@ -56,6 +56,9 @@ pub(crate) enum Request {
     Signal(u8),
     /// The same process's window has changed.
     Resize(WindowSize),
+    /// Write the container as it is now into the directory beside this, which has the two files of a saved machine, empty. It
+    /// goes on afterwards; the answer tells what came of it.
+    Snapshot,
     /// Stop the virtual machine where it is.
     Pause,
     /// Let it go on.

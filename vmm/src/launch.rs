@@ -19,7 +19,7 @@ use crate::config::VmConfig;
 use crate::jail::Share;
 use crate::library::Opened;
 use crate::machine::report::Report;
-use crate::vmm::{DiskFile, Goal, Start, StartError, receive_report};
+use crate::vmm::{DiskFile, Goal, Order, Start, StartError, Word, receive_word};
 
 /// The device that runs guests.
 pub(crate) const KVM: &str = "/dev/kvm";
@@ -147,18 +147,27 @@ impl Vmm {
         self.channel.as_fd()
     }
 
-    /// The VMM's last word; an exit status when it died without one.
-    pub(crate) fn report(&mut self) -> Result<Report, Died> {
-        receive_report(&self.report).map_err(|_| {
+    /// The VMM's next word; an exit status when it died without one.
+    pub(crate) fn word(&mut self) -> Result<Word, Died> {
+        receive_word(&self.report).map_err(|_| {
             // Its sockets are closed, so it is past its last instruction, or will be once killed.
             let _ = self.process.kill();
             Died(self.process.wait().ok())
         })
     }
 
-    /// Has the machine saved, if it was started for that.
-    pub(crate) fn save(&self) -> Result<(), Errno> {
-        rustix::net::send(&self.report, &[1], rustix::net::SendFlags::NOSIGNAL).map(drop)
+    /// Its last one.
+    pub(crate) fn report(&mut self) -> Result<Report, Died> {
+        loop {
+            if let Word::Report(report) = self.word()? {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Has it do something.
+    pub(crate) fn order(&self, order: &Order) -> Result<(), StartError> {
+        order.send(&self.report)
     }
 
     /// The next connection that the guest opened; `None` when the channel is closed.

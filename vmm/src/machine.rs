@@ -69,6 +69,9 @@ pub(crate) enum MachineError {
     /// A device's state.
     #[error("The state of the {0} device does not pass")]
     Device(String, #[source] virtio::StateError),
+    /// There is nothing to hold any more.
+    #[error("The guest has just ended")]
+    Over,
     /// A processor would not stop.
     #[error("A processor did not leave the guest within ten seconds")]
     Stuck,

@@ -28,6 +28,7 @@ mod resolving;
 mod session;
 mod signal;
 mod snapshot;
+mod sparse;
 mod store;
 mod supervise;
 mod sys;

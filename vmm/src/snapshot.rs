@@ -9,10 +9,18 @@ use std::io::Read;
 
 use thiserror::Error;
 
+pub(crate) mod draft;
+pub(crate) mod named;
+
 /// The state of processors and devices.
 pub(crate) const MACHINE: &str = "machine";
 /// The content of memory.
 pub(crate) const MEMORY: &str = "memory";
+
+/// The container whose machine it is, where it is one's.
+pub(crate) const CONTAINER: &str = "container";
+/// The disk that keeps what it writes, if it has one.
+pub(crate) const DISK: &str = "disk";
 
 const MAGIC: [u8; 8] = *b"hullrest";
 /// Counted up whenever anything that is saved changes its form.

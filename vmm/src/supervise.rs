@@ -19,7 +19,7 @@ use crate::launch::{Died, Outside, Vmm};
 use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
-use crate::vmm::Goal;
+use crate::vmm::{Goal, Rest};
 use crate::{human, sys, volume};
 
 mod parts;
@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A run as long as this makes the next wait the first again.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
-/// Starts the container in a process of its own and gives a connection to its supervisor, on which `first` has been asked.
+/// Starts the container in a process of its own, from where its machine was `saved` if it was, and gives a connection to its supervisor, on which `first` has been asked.
 /// To be called while this process has one thread.
 #[expect(clippy::exit, reason = "the child of a fork has nothing to go back to")]
 pub(crate) fn start(
@@ -40,6 +40,7 @@ pub(crate) fn start(
     supervision: Supervision,
     task: Task,
     parts: Parts,
+    saved: Option<Rest>,
     first: &Request,
 ) -> Result<Socket, Failure> {
     let (ours, theirs) = Socket::pair()?;
@@ -53,6 +54,7 @@ pub(crate) fn start(
                 supervision,
                 task,
                 parts,
+                saved,
                 clients: vec![Client::first(theirs)],
             };
             supervisor.run();
@@ -144,7 +146,17 @@ struct Supervisor {
     supervision: Supervision,
     task: Task,
     parts: Parts,
+    /// Where its first machine begins.
+    saved: Option<Rest>,
     clients: Vec<Client>,
+}
+
+/// How a machine came to be.
+enum Origin {
+    Boot,
+    Template(Key),
+    /// The container runs in it already.
+    Snapshot,
 }
 
 /// How one start ended, and whether it was told to.
@@ -211,7 +223,7 @@ impl Supervisor {
     /// One virtual machine, from its start to its end.
     fn once(&mut self, signals: &mut Signals, listener: &Listener, log: &SharedLog) -> Run {
         let mut told = false;
-        let (mut vmm, template) = match self.boot() {
+        let (mut vmm, origin) = match self.boot() {
             Ok(started) => started,
             Err(failure) => {
                 let ended = ended(Err(failure));
@@ -224,10 +236,14 @@ impl Supervisor {
             clients: &mut self.clients,
             told: &mut told,
         };
-        let outcome = Agent::new(&mut vmm, self.task.clone(), signals, watcher, log).run();
+        let agent = Agent::new(&mut vmm, self.task.clone(), signals, watcher, log);
+        let outcome = match origin {
+            Origin::Snapshot => agent.of_copy().run(),
+            Origin::Boot | Origin::Template(_) => agent.run(),
+        };
         let ended = match outcome {
             Ok(outcome) => {
-                if let (true, Some(key)) = (outcome.booted, template) {
+                if let (true, Origin::Template(key)) = (outcome.booted, origin) {
                     // It was to be restored, and could not be.
                     Templates::of(self.container.store()).remove(&key);
                 }
@@ -309,8 +325,9 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Takes the published ports and makes a machine, from a template if one is wanted and there; the template's name then.
-    fn boot(&self) -> Result<(Vmm, Option<Key>), Failure> {
+    /// Takes the published ports and makes a machine, from a snapshot, or from a template if one is wanted and there.
+    fn boot(&mut self) -> Result<(Vmm, Origin), Failure> {
+        let saved = self.saved.take();
         let config = &self.container.config;
         let (ports, bound) = match publish::bind_all(&config.ports) {
             Ok(ports) => ports,
@@ -333,8 +350,12 @@ impl Supervisor {
             disk: self.container.disk()?,
         };
         let launch = |goal| self.parts.launch(&config.machine, own, goal);
+        if let Some(rest) = saved {
+            let or_boot = false;
+            return Ok((launch(Goal::Restore { rest, or_boot })?, Origin::Snapshot));
+        }
         if !config.may_be_warm() {
-            return Ok((launch(Goal::Boot)?, None));
+            return Ok((launch(Goal::Boot)?, Origin::Boot));
         }
         let templates = Templates::of(self.container.store());
         let key = Key::of(&config.machine, &self.parts)?;
@@ -344,8 +365,14 @@ impl Supervisor {
             })?;
         }
         match templates.find(&key) {
-            Some(rest) => Ok((launch(Goal::Restore(rest))?, Some(key))),
-            None => Ok((launch(Goal::Boot)?, None)),
+            Some(rest) => {
+                let goal = Goal::Restore {
+                    rest,
+                    or_boot: true,
+                };
+                Ok((launch(goal)?, Origin::Template(key)))
+            }
+            None => Ok((launch(Goal::Boot)?, Origin::Boot)),
         }
     }
 

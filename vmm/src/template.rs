@@ -5,30 +5,26 @@
 //! renamed into place and removed. Refuses to know what is in a machine.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::snapshot::draft::{self, DRAFTS, Draft};
 use crate::snapshot::{self, MACHINE, MEMORY};
 use crate::vmm::Rest;
 
 mod key;
 mod make;
 
-pub(crate) use key::Key;
+pub(crate) use key::{Key, fingerprint};
 pub(crate) use make::make;
 
 /// Templates beyond this are removed, the longest unused first.
 const MOST_BYTES: u64 = 2 << 30;
-/// Where those are that are being made. No key is called so.
-const DRAFTS: &str = "tmp";
-
 /// The templates beside one image store.
 #[derive(Debug)]
 pub(crate) struct Templates {
@@ -62,7 +58,7 @@ impl Templates {
 
     /// Opens one, and notes that it was used.
     pub(crate) fn find(&self, key: &Key) -> Option<Rest> {
-        let directory = open_directory(&self.path.join(key.name())).ok()?;
+        let directory = draft::open_directory(&self.path.join(key.name())).ok()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = |name| rustix::fs::openat(&directory, name, flags, Mode::empty()).ok();
         let (machine, memory) = (open(MACHINE)?, open(MEMORY)?);
@@ -80,44 +76,7 @@ impl Templates {
 
     /// A place to make one. `None` when there is one already, or somebody else is making it.
     pub(crate) fn begin(&self, key: &Key) -> io::Result<Option<Draft>> {
-        let drafts = self.path.join(DRAFTS);
-        for path in [&self.path, &drafts] {
-            make_directory(path)?;
-        }
-        let (path, target) = (drafts.join(key.name()), self.path.join(key.name()));
-        if target.join(MACHINE).exists() {
-            return Ok(None);
-        }
-        make_directory(&path)?;
-        let directory = open_directory(&path)?;
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            locked => locked?,
-        }
-        // Who held the lock before may have finished, and moved or removed the directory.
-        let is_same = std::fs::metadata(&path).is_ok_and(|data| {
-            rustix::fs::fstat(&directory).is_ok_and(|own| own.st_ino == data.ino())
-        });
-        if !is_same {
-            return Ok(None);
-        }
-        if target.join(MACHINE).exists() {
-            // Made between the two looks: the directory made here is of no use, and locked.
-            remove_files(&path)?;
-            return Ok(None);
-        }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let create = |name| rustix::fs::openat(&directory, name, flags | OFlags::CLOEXEC, mode);
-        let (machine, memory) = (create(MACHINE)?, create(MEMORY)?);
-        Ok(Some(Draft {
-            machine: machine.into(),
-            memory: memory.into(),
-            path,
-            target,
-            is_done: false,
-            _lock: directory,
-        }))
+        Draft::begin(&self.path, &key.name())
     }
 
     /// Removes one, for it is of no use.
@@ -147,7 +106,7 @@ impl Templates {
                 let _ = self.discard(&one.name);
             }
         }
-        self.remove_dead();
+        draft::remove_dead(&self.path);
     }
 
     /// What one was made of.
@@ -171,7 +130,7 @@ impl Templates {
                 bytes = bytes.saturating_sub(one.bytes);
             }
         }
-        self.remove_dead();
+        draft::remove_dead(&self.path);
     }
 
     fn list(&self) -> Vec<Found> {
@@ -194,94 +153,8 @@ impl Templates {
 
     /// Without its `machine` it is none any more, whatever happens after.
     fn discard(&self, name: &str) -> io::Result<()> {
-        let path = self.path.join(name);
-        remove_files(&path)
+        draft::remove_files(&self.path.join(name))
     }
-
-    /// Drafts that nobody holds are of makers that were killed.
-    fn remove_dead(&self) {
-        let Ok(entries) = std::fs::read_dir(self.path.join(DRAFTS)) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let Ok(directory) = open_directory(&entry.path()) else {
-                continue;
-            };
-            let lock = FlockOperation::NonBlockingLockExclusive;
-            if rustix::fs::flock(&directory, lock).is_ok() {
-                let _ = remove_files(&entry.path());
-            }
-        }
-    }
-}
-
-/// A template under construction. Dropped before it is done, nothing of it stays.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) machine: File,
-    pub(crate) memory: File,
-    path: PathBuf,
-    target: PathBuf,
-    is_done: bool,
-    _lock: OwnedFd,
-}
-
-impl Draft {
-    /// Its files, for the VMM that fills them.
-    pub(crate) fn rest(&self) -> io::Result<Rest> {
-        Ok(Rest {
-            machine: self.machine.as_fd().try_clone_to_owned()?,
-            memory: self.memory.as_fd().try_clone_to_owned()?,
-        })
-    }
-
-    /// Makes it durable, and then visible.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.memory.sync_data()?;
-        self.machine.sync_data()?;
-        // Half of one may be left from a removal that was broken off.
-        match std::fs::remove_dir_all(&self.target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        rustix::fs::renameat(CWD, &self.path, CWD, &self.target)?;
-        self.is_done = true;
-        Ok(())
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.is_done {
-            let _ = remove_files(&self.path);
-        }
-    }
-}
-
-/// Removes a template's directory: only what is ours in it, and no links are followed.
-fn remove_files(path: &Path) -> io::Result<()> {
-    for name in [MACHINE, MEMORY] {
-        match std::fs::remove_file(path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    match std::fs::remove_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 #[cfg(test)]

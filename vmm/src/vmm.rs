@@ -27,7 +27,18 @@ use crate::{jail, sys};
 mod rest;
 mod start;
 
-pub(crate) use start::{DiskFile, Goal, Rest, Start, StartError, receive_report, send_report};
+pub(crate) use start::{
+    DiskFile, Goal, Order, Rest, Start, StartError, Word, receive_word, send_word,
+};
+
+/// What becomes of the connections that a saved machine had.
+#[derive(Debug, Clone, Copy)]
+enum Survivors {
+    /// They go on.
+    Kept,
+    /// The guest hears that they are gone.
+    Dropped,
+}
 
 /// The guest's address on its vsock; the host's is 2. There is only one guest on it.
 const GUEST_CID: u32 = 3;
@@ -123,7 +134,7 @@ fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
         counts,
         timings,
     };
-    let sent = send_report(launcher, &report);
+    let sent = send_word(launcher, &Word::Report(report));
     drop(machine);
     match sent {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,8 +154,9 @@ enum Left {
 fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), VmmError> {
     let mut start = Start::receive(launcher)?;
     timings.received = now();
+    let may_be_saved = may_be_saved(&start);
     let mut shares = jail::Shares::new(std::mem::take(&mut start.shares));
-    enter_jail(&start, &mut shares, launcher)?;
+    enter_jail(&start, &mut shares, launcher, may_be_saved)?;
     // A process that is stopped does not see its launcher's sockets close. After the jail, for a change of user unsets it.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !probe::has_virtualisation() {
@@ -153,20 +165,29 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     }
     let goal = std::mem::replace(&mut start.goal, Goal::Boot);
     let (machine, console) = match &goal {
-        Goal::Restore(rest) => (rest::restore(start, rest, timings)?, None),
+        Goal::Restore { rest, or_boot } => (rest::restore(start, rest, *or_boot, timings)?, None),
         Goal::Boot | Goal::Save { .. } => boot(start, shares, timings)?,
     };
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
     let mut machine = machine.run(Some(launcher), console)?;
-    match (machine.serve()?, goal) {
-        (Happening::Control, Goal::Save { rest, about }) if rest::is_wanted(launcher) => {
-            rest::save(machine, rest, &about)?;
-            Ok((Left::Saved, now()))
+    while machine.serve()? == Happening::Control {
+        match (Order::receive(launcher), &goal) {
+            (Ok(Order::Hold(rest)), Goal::Boot | Goal::Restore { .. }) if may_be_saved => {
+                rest::hold(&machine, rest, launcher);
+            }
+            (Ok(Order::Save), Goal::Save { about, .. }) => {
+                let about = about.clone();
+                if let Goal::Save { rest, .. } = goal {
+                    rest::save(machine, rest, &about)?;
+                }
+                return Ok((Left::Saved, now()));
+            }
+            // Its socket was closed.
+            _ => break,
         }
-        // Otherwise the launcher says nothing after its first message: its socket was closed.
-        (Happening::Ended | Happening::Control, _) => Ok((Left::Running(Box::new(machine)), now())),
     }
+    Ok((Left::Running(Box::new(machine)), now()))
 }
 
 /// The machine with all its devices, in front of its kernel; and what its console prints, if it has one.
@@ -183,7 +204,7 @@ fn boot(
     let tag = start.config.root.tag();
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
-    plug(&mut machine, start.disks, start.channel)?;
+    plug(&mut machine, start.disks, start.channel, Survivors::Kept)?;
     plug_network(&mut machine, network, start.ports, start.journal)?;
     if let Some(volumes) = volumes(shares, tag, bytes, networked) {
         machine.plug(volumes)?;
@@ -204,12 +225,17 @@ fn plug(
     machine: &mut Machine<Built>,
     disks: Vec<DiskFile>,
     channel: OwnedFd,
+    survivors: Survivors,
 ) -> Result<(), VmmError> {
     for (number, disk) in disks.into_iter().enumerate() {
         machine.plug(block(number, disk)?)?;
     }
     machine.plug(Entropy::new())?;
-    machine.plug(Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?)?;
+    let vsock = Vsock::new(GUEST_CID, channel).map_err(VmmError::Vsock)?;
+    machine.plug(match survivors {
+        Survivors::Kept => vsock,
+        Survivors::Dropped => vsock.without_survivors(),
+    })?;
     machine.plug(Balloon::new())?;
     Ok(())
 }
@@ -229,17 +255,23 @@ fn plug_network(
     Ok(())
 }
 
+/// Whether a machine of this kind can be restored: one that is a part of the host's file system cannot, nor one whose kernel talks
+/// to somebody's terminal.
+fn may_be_saved(start: &Start) -> bool {
+    start.shares.is_empty() && !start.config.kernel_log
+}
+
 /// Gives up all that the machine does not need.
 fn enter_jail(
     start: &Start,
     shares: &mut jail::Shares,
     launcher: BorrowedFd<'_>,
+    saves: bool,
 ) -> Result<(), VmmError> {
     let writes_shares = shares.all.iter().any(|share| !share.read_only);
     let fixed = [&start.kvm, &start.kernel, &start.initramfs, &start.channel];
     let disks = start.disks.iter().map(|disk| &disk.file);
     let rest = start.goal.rest().into_iter();
-    let saves = matches!(start.goal, Goal::Save { .. });
     let ports = start.ports.iter().map(|port| &port.socket);
     let journal = start.journal.iter();
     let journal = journal.flat_map(|files| [&files.log, &files.counts]);

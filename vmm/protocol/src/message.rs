@@ -86,10 +86,14 @@ pub enum FromHost {
         /// The window now.
         size: WindowSize,
     },
-    /// The machine is about to be saved: finish what does not depend on a container, and answer [`FromGuest::Resting`].
-    /// Only before `Run`.
+    /// The machine is about to be saved. Before `Run`: finish what does not depend on a container, and answer
+    /// [`FromGuest::Resting`]. After it: stop all processes of the container where they are, move nothing more of their streams,
+    /// and answer the same.
     Rest,
-    /// The machine is a copy of another one. What comes next is of its own; the first message after a save.
+    /// The machine is a copy of another one. What comes next is of its own; the first message after a save. Where a container ran
+    /// when it was saved, all connections are gone: guest init has said hello on a new one, connects the first process's output
+    /// anew, lets the container go on, and answers [`FromGuest::Started`] for its first process. That process's input is at its
+    /// end, and processes beside it have been killed.
     Renew(Renewal),
     /// Do something without a program of the image: in a process of init's own with the three standard streams, whose end
     /// is told as any other's. As the first message, instead of [`FromHost::Run`], it is all that the machine is for.
@@ -99,6 +103,8 @@ pub enum FromHost {
         /// What is to be done.
         work: Work,
     },
+    /// The container goes on, which [`FromHost::Rest`] had stopped: it was saved, or was not.
+    GoOn,
 }
 
 /// What makes a copy of a machine another machine.
@@ -108,6 +114,8 @@ pub struct Renewal {
     pub entropy: Bytes,
     /// The time, nanoseconds since 1970.
     pub time: u64,
+    /// The network card's hardware address, where the machine has used another one; 6 bytes.
+    pub mac: Option<Bytes>,
 }
 
 /// How many random bytes a copy of a machine gets: twice what the kernel's generator has for a key.

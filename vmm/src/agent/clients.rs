@@ -1,7 +1,7 @@
 //! Those who ask something of a running container: terminals that are attached, further processes, and who waits for its
 //! end. One connection each; one that does not read is dropped.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -49,6 +49,8 @@ pub(super) enum Role {
     Attached { stdin: bool, bound: bool },
     /// The first process's end.
     Waiting,
+    /// A snapshot that is being made.
+    Saving,
     /// A further process.
     Exec { process: ProcessId, attached: bool },
 }
@@ -195,7 +197,7 @@ impl Agent<'_> {
     pub(super) fn serve_client(&mut self, index: usize) -> Result<(), AgentError> {
         while let Some(client) = self.watcher.clients.get_mut(index) {
             match client.socket.receive::<Request>(false) {
-                Ok(Some((request, _))) => self.carry_out(index, request)?,
+                Ok(Some((request, beside))) => self.carry_out(index, request, beside)?,
                 Ok(None) => break,
                 Err(_) => {
                     client.gone = true;
@@ -211,7 +213,12 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn carry_out(&mut self, index: usize, request: Request) -> Result<(), AgentError> {
+    fn carry_out(
+        &mut self,
+        index: usize,
+        request: Request,
+        beside: Option<OwnedFd>,
+    ) -> Result<(), AgentError> {
         let Some(client) = self.watcher.clients.get_mut(index) else {
             return Ok(());
         };
@@ -263,6 +270,7 @@ impl Agent<'_> {
                 let process = subject;
                 self.tell(&FromHost::Resize { process, size })?;
             }
+            Request::Snapshot => self.save(index, beside)?,
             Request::Pause => self.freeze(index, true),
             Request::Unpause => self.freeze(index, false),
             Request::Destroy => {
@@ -314,7 +322,10 @@ impl Agent<'_> {
     }
 
     fn freeze(&mut self, index: usize, freeze: bool) {
-        let frozen = self.vmm.freeze(freeze);
+        let frozen = match self.saving {
+            Some(_) => Err(Errno::BUSY),
+            None => self.vmm.freeze(freeze),
+        };
         if frozen.is_ok() {
             let status = if freeze {
                 Status::Paused

@@ -26,6 +26,11 @@ impl Agent<'_> {
             client.tell(&Answer::Refused("it does not run".to_owned()), None);
             return Ok(());
         }
+        if self.saving.is_some() {
+            let why = "a snapshot of it is being made".to_owned();
+            client.tell(&Answer::Refused(why), None);
+            return Ok(());
+        }
         self.last = ProcessId(self.last.0.wrapping_add(1));
         client.role = Role::Exec {
             process: self.last,

@@ -74,7 +74,7 @@ impl Agent<'_> {
     /// Starts a check, or ends one that takes too long.
     pub(super) fn go_on_checking(&mut self) -> Result<(), AgentError> {
         let now = Instant::now();
-        if self.status.is_some() || self.frozen {
+        if self.status.is_some() || self.stands_still() {
             return Ok(());
         }
         let Some(checks) = self.checks.as_mut().filter(|checks| checks.due <= now) else {
@@ -115,7 +115,14 @@ impl Agent<'_> {
     /// A machine that stands still is not checked, and has its time afterwards.
     pub(super) fn put_checks_off(&mut self, frozen: bool) {
         self.frozen = frozen;
-        if let (Some(checks), false) = (&mut self.checks, frozen) {
+        if !frozen {
+            self.give_checks_time();
+        }
+    }
+
+    /// The check that runs, or the next one, has all its time from now on.
+    pub(super) fn give_checks_time(&mut self) {
+        if let Some(checks) = &mut self.checks {
             let time = match checks.running {
                 Some(_) => checks.check.timeout(),
                 None => checks.check.interval(),

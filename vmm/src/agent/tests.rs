@@ -10,8 +10,9 @@ use protocol::{Attach, Failure, ProcessId, VERSION, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::*;
+use crate::control::{Answer, Listener, Request, Socket};
 use crate::machine::report::{Counts, End, Report, Timings};
-use crate::vmm::send_report;
+use crate::vmm::{Order, Word, send_word};
 
 /// The guest's side of a run, with a VMM that only passes connections on.
 struct Guest {
@@ -77,6 +78,16 @@ fn process() -> Process {
 fn run<T: Send + 'static>(
     guest: impl FnOnce(Guest) -> T + Send + 'static,
 ) -> (Result<Outcome, AgentError>, JoinHandle<T>) {
+    run_with(Vec::new(), None, |agent| agent.run(), guest)
+}
+
+/// The same for these clients, and an agent that is told how to run.
+fn run_with<T: Send + 'static>(
+    mut clients: Vec<Client>,
+    listener: Option<&Listener>,
+    way: impl FnOnce(Agent<'_>) -> Result<Outcome, AgentError>,
+    guest: impl FnOnce(Guest) -> T + Send + 'static,
+) -> (Result<Outcome, AgentError>, JoinHandle<T>) {
     let child = Command::new("true").spawn().unwrap();
     let (mut vmm, report, channel) = Vmm::of_test(child);
     let guest = thread::spawn(move || guest(Guest { channel, report }));
@@ -84,14 +95,14 @@ fn run<T: Send + 'static>(
         container: Container::default(),
         process: process(),
     };
-    let (mut signals, mut clients, mut told) = (Signals::catch().unwrap(), Vec::new(), false);
+    let (mut signals, mut told) = (Signals::catch().unwrap(), false);
     let watcher = Watcher {
         container: None,
-        listener: None,
+        listener,
         clients: &mut clients,
         told: &mut told,
     };
-    let outcome = Agent::new(&mut vmm, task, &mut signals, watcher, &None).run();
+    let outcome = way(Agent::new(&mut vmm, task, &mut signals, watcher, &None));
     (outcome, guest)
 }
 
@@ -218,7 +229,12 @@ fn a_closed_control_connection_ends_in_time_though_the_guest_goes_on() {
 
 #[test]
 fn lies_end_the_run() {
-    let lies: [fn(&Guest) -> Vec<UnixStream>; 6] = [
+    let lies: [fn(&Guest) -> Vec<UnixStream>; 7] = [
+        |guest| {
+            let mut control = guest.hello();
+            send(&mut control, &FromGuest::Resting);
+            vec![control]
+        },
         |guest| vec![guest.hello(), guest.hello()],
         |guest| {
             let process = ProcessId(2);
@@ -289,7 +305,7 @@ fn the_vmms_last_word_is_told() {
             counts: Counts::default(),
             timings: Timings::default(),
         };
-        send_report(&guest.report, &report).unwrap();
+        send_word(&guest.report, &Word::Report(report)).unwrap();
     });
     let error = outcome.unwrap_err().to_string();
     assert_eq!(
@@ -388,4 +404,114 @@ fn a_restored_machine_has_one_control_connection() {
 fn a_restored_machine_that_stays_silent_is_given_up() {
     let (outcome, _guest) = run(|guest| (guest.survivor(), guest));
     assert!(matches!(outcome, Err(AgentError::Silent)), "{outcome:?}");
+}
+
+#[test]
+fn a_copy_is_renewed_and_not_asked_to_run() {
+    let way = |agent: Agent<'_>| agent.of_copy().run();
+    let (outcome, guest) = run_with(Vec::new(), None, way, |guest| {
+        let mut control = guest.hello();
+        let renewal = protocol::read::<FromHost>(&mut control).unwrap();
+        assert!(matches!(renewal, Some(FromHost::Renew(_))), "{renewal:?}");
+        output(&guest, Stream::Stdout);
+        output(&guest, Stream::Stderr);
+        send(&mut control, &started(1));
+        send(&mut control, &exited(7));
+        control.set_read_timeout(Some(DRAIN_LIMIT)).unwrap();
+        let more = protocol::read::<FromHost>(&mut control);
+        (control, guest, matches!(more, Ok(Some(_))))
+    });
+    assert_eq!(outcome.unwrap().status, Status::Code(7));
+    assert!(!guest.join().unwrap().2, "it was asked for more");
+}
+
+/// Where a snapshot is to be made: the two files, empty.
+fn draft() -> (tempfile::TempDir, std::fs::File) {
+    let directory = tempfile::tempdir().unwrap();
+    for name in [crate::snapshot::MACHINE, crate::snapshot::MEMORY] {
+        std::fs::write(directory.path().join(name), "").unwrap();
+    }
+    let opened = std::fs::File::open(directory.path()).unwrap();
+    (directory, opened)
+}
+
+fn next(control: &mut UnixStream) -> FromHost {
+    protocol::read(control).unwrap().unwrap()
+}
+
+/// What the client was told.
+fn told(client: &Socket) -> Result<(), String> {
+    match client.receive(true).unwrap().unwrap().0 {
+        Answer::Done => Ok(()),
+        Answer::Refused(why) => Err(why),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_snapshot_of_what_does_not_run_is_refused() {
+    let ((_directory, place), (client, asking)) = (draft(), Socket::pair().unwrap());
+    client
+        .send(&Request::Snapshot, Some(place.as_fd()))
+        .unwrap();
+    let (outcome, guest) = run_with(
+        vec![Client::new(asking)],
+        None,
+        |agent| agent.run(),
+        |guest| {
+            let mut control = guest.hello();
+            next(&mut control);
+            send(&mut control, &started(1));
+            output(&guest, Stream::Stdout);
+            output(&guest, Stream::Stderr);
+            send(&mut control, &exited(0));
+            (control, guest)
+        },
+    );
+    assert_eq!(told(&client).unwrap_err(), "it does not run");
+    assert_eq!(outcome.unwrap().status, Status::Code(0));
+    drop(guest);
+}
+
+#[test]
+fn a_snapshot_waits_for_guest_and_vmm_and_lets_both_go_on() {
+    for made in [Ok(()), Err("the disk is full".to_owned())] {
+        let (_directory, asks) = draft();
+        let (listening, wanted) = (tempfile::tempdir().unwrap(), made.clone());
+        let place = std::fs::File::open(listening.path()).unwrap();
+        let listener = Listener::bind(place.as_fd()).unwrap();
+        let (outcome, guest) = run_with(
+            Vec::new(),
+            Some(&listener),
+            |agent| agent.run(),
+            move |guest| {
+                let mut control = guest.hello();
+                next(&mut control);
+                send(&mut control, &started(1));
+                let client = Socket::connect(place.as_fd()).unwrap();
+                client.send(&Request::Start, None).unwrap();
+                let started = client.receive::<Answer>(true).unwrap();
+                assert!(matches!(started, Some((Answer::Started, _))), "{started:?}");
+                let client = Socket::connect(place.as_fd()).unwrap();
+                client.send(&Request::Snapshot, Some(asks.as_fd())).unwrap();
+                assert_eq!(next(&mut control), FromHost::Rest);
+                send(&mut control, &FromGuest::Resting);
+                let order = Order::receive(&guest.report).unwrap();
+                assert!(matches!(order, Order::Hold(_)), "{order:?}");
+                send_word(&guest.report, &Word::Held(wanted.clone())).unwrap();
+                if wanted.is_ok() {
+                    let order = Order::receive(&guest.report).unwrap();
+                    assert!(matches!(order, Order::GoOn), "{order:?}");
+                }
+                assert_eq!(next(&mut control), FromHost::GoOn);
+                assert_eq!(told(&client), wanted);
+                output(&guest, Stream::Stdout);
+                output(&guest, Stream::Stderr);
+                send(&mut control, &exited(0));
+                (control, guest)
+            },
+        );
+        assert_eq!(outcome.unwrap().status, Status::Code(0));
+        drop(guest);
+    }
 }

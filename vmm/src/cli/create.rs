@@ -139,7 +139,8 @@ pub(crate) struct Args {
     /// Image: NAME[:TAG] in a registry, an id or its beginning, docker-archive:FILE[:TAG], oci:DIR[:TAG],
     /// oci-archive:FILE[:TAG], rootfs:DIR, docker-daemon:NAME, containers-storage:NAME, or - for an archive
     /// on standard input. With --rootfs, a directory: DIR[:O]
-    pub(crate) image: OsString,
+    #[arg(required = true)]
+    pub(crate) image: Option<OsString>,
     /// Command and arguments, instead of the image's CMD
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<OsString>,
@@ -329,7 +330,7 @@ fn volumes(
     Ok((found.collect::<Result<_, _>>()?, Some(held)))
 }
 
-fn new_file(path: &PathBuf) -> Result<File, Failure> {
+pub(super) fn new_file(path: &PathBuf) -> Result<File, Failure> {
     File::create_new(path).map_err(|error| {
         let text = format!("The file for the container's id, {}", path.display());
         Failure::new(format!("{text}, cannot be made: {error}"))

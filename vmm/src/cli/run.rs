@@ -1,15 +1,17 @@
-//! `hull run`: a command in a new container.
+//! `hull run`: a command in a new container, or one that goes on where a snapshot was made.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::create::{self, Fate};
+use super::create::{self, Fate, Made};
 use crate::agent::Outcome;
 use crate::control::Request;
 use crate::failure::Failure;
 use crate::session::{self, Left, Part};
 use crate::timings::Clock;
 use crate::{supervise, terminal};
+
+mod restore;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,13 +24,61 @@ pub(crate) struct Args {
     /// Print the phases of the run and its counts to standard error at the end
     #[arg(long, conflicts_with = "detach")]
     timings: bool,
+    /// Go on where this snapshot was made, in a new container, instead of running an image: the same
+    /// processes with the same memory. Its input is at its end, no ports are published, its connections to
+    /// others are reset, and `hull exec`s are not part of it
+    #[arg(long, value_name = "SNAPSHOT")]
+    from: Option<String>,
     #[command(flatten)]
-    pub(super) create: create::Args,
+    pub(super) create: New,
+}
+
+/// What makes a new container; of a snapshot only what it is called and whether it stays can be said.
+#[derive(Debug)]
+pub(crate) struct New(pub(crate) create::Args);
+
+/// Flags that go together with `--from`.
+const OF_SNAPSHOTS: [&str; 7] = [
+    "root",
+    "detach",
+    "sig_proxy",
+    "from",
+    "name",
+    "rm",
+    "cidfile",
+];
+
+impl clap::FromArgMatches for New {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        create::Args::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl clap::Args for New {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        // In one pass: an argument that is changed by itself loses its place among the positional ones.
+        create::Args::augment_args(command).mut_args(|arg| match arg.get_id().as_str() {
+            "image" => {
+                let arg = arg.required(false).required_unless_present("from");
+                arg.conflicts_with("from")
+            }
+            id if OF_SNAPSHOTS.contains(&id) => arg,
+            _ => arg.conflicts_with("from"),
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        create::Args::augment_args_for_update(command)
+    }
 }
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let mut clock = Clock::start();
-    let create = &args.create;
+    let New(create) = &args.create;
     let (tty, stdin) = (create.tty, create.interactive);
     if tty && stdin && !args.detach && !terminal::on_stdin() {
         return Err(session::not_a_terminal());
@@ -37,15 +87,26 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         timings: args.timings,
         stays: !args.detach,
     };
-    let made = create::make(create, root, &fate)?;
+    let (made, saved) = match &args.from {
+        Some(name) => {
+            let (made, rest) = restore::make(name, create, root, &fate)?;
+            (made, Some(rest))
+        }
+        None => (create::make(create, root, &fate)?, None),
+    };
     clock.image();
     let config = made.container.config.clone();
     let first = match args.detach {
         true => Request::Start,
         false => Request::Attach { stdin, bound: true },
     };
-    let (container, supervision) = (made.container, made.supervision);
-    let socket = supervise::start(container, supervision, made.task, made.parts, &first)?;
+    let Made {
+        container,
+        supervision,
+        task,
+        parts,
+    } = made;
+    let socket = supervise::start(container, supervision, task, parts, saved, &first)?;
     if args.detach {
         super::ask::started(&socket)?;
         println!("{}", config.id);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::ask;
-use crate::container::{Container, events};
+use image::Store;
+
+use crate::container::{Config, Container, events};
 use crate::control::{Request, Socket};
 use crate::failure::Failure;
 use crate::policy::Policy;
@@ -92,22 +94,27 @@ pub(super) fn take_part(socket: &Socket, part: Part) -> Result<ExitCode, Failure
 fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result<Socket, Failure> {
     host::check()?;
     let store = store::open(root)?;
-    let config = &container.config;
+    permit(&container.config, &store)?;
+    let parts = Parts::of(&container, &store)?;
+    let task = container.task()?;
+    let supervision = container.supervise()?;
+    supervise::start(container, supervision, task, parts, None, first)
+}
+
+/// Whether the policies of today let a container run that was asked for so.
+pub(super) fn permit(config: &Config, store: &Store) -> Result<(), Failure> {
     let policy = Policy::of_system()?;
     policy.permits_shape(&config.machine)?;
     match &config.rootfs {
         Some(directory) => policy.permits_rootfs(&directory.path, directory.read_only)?,
         None => {
             let image = Wanted::Stored(Box::new(store.resolve(&config.image_id)?), None);
-            let image = Fetch::default().obtain(&store, &image, When::Never)?;
+            let image = Fetch::default().obtain(store, &image, When::Never)?;
             let digests: Vec<_> = [&image.id].into_iter().chain(&image.manifest).collect();
             policy.permits_image(&image.origins, &digests)?;
         }
     }
-    let parts = Parts::of(&container, &store)?;
-    let task = container.task()?;
-    let supervision = container.supervise()?;
-    supervise::start(container, supervision, task, parts, first)
+    Ok(())
 }
 
 pub(super) fn restart(args: &RestartArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {

@@ -62,7 +62,7 @@ fn flags_after_the_image_belong_to_the_command() {
     let Verb::Run(args) = cli.verb else {
         panic!("not run")
     };
-    let args = args.create;
+    let args = args.create.0;
     assert!(args.interactive && !args.rm && args.env.is_empty());
     assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
 }
@@ -83,4 +83,33 @@ fn flags_that_docker_has_and_hull_has_not_are_explained() {
         assert!(advice(flag).is_some(), "{flag}");
     }
     assert_eq!(advice("--no-such-flag"), None);
+}
+
+#[test]
+fn of_a_snapshot_only_name_and_stay_are_said() {
+    let kind = |words: &[&str]| {
+        let words = [&["hull", "run", "--from", "warm"], words].concat();
+        Cli::try_parse_from(words).err().map(|error| error.kind())
+    };
+    let conflict = Some(clap::error::ErrorKind::ArgumentConflict);
+    let allowed = ["-d", "--rm", "--name", "two", "--root", "/store"];
+    assert_eq!(kind(&allowed), None);
+    for words in [
+        &["image"][..],
+        &["-i"],
+        &["-t"],
+        &["-e", "A=b"],
+        &["-p", "80"],
+        &["-v", "/x:/x"],
+        &["--memory", "1g"],
+        &["--timings"],
+        &["--health-cmd", "x"],
+    ] {
+        assert_eq!(kind(words), conflict, "{words:?}");
+    }
+    let error = Cli::try_parse_from(["hull", "run"]).unwrap_err();
+    assert_eq!(
+        error.kind(),
+        clap::error::ErrorKind::MissingRequiredArgument
+    );
 }

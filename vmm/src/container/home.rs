@@ -40,8 +40,18 @@ impl Containers {
     /// Makes a container, named and numbered, and becomes its supervisor.
     pub(crate) fn create(
         &self,
+        config: Config,
+        task: &Task,
+    ) -> Result<(Container, Supervision), ContainerError> {
+        self.create_with(config, task, None)
+    }
+
+    /// The same with a disk like this one.
+    pub(crate) fn create_with(
+        &self,
         mut config: Config,
         task: &Task,
+        disk: Option<&File>,
     ) -> Result<(Container, Supervision), ContainerError> {
         if !config.name.is_empty() && !names::is_name(&config.name) {
             return Err(ContainerError::Name(config.name));
@@ -81,7 +91,7 @@ impl Containers {
             let task = postcard::to_allocvec(task);
             let task = task.map_err(|error| container.damaged(TASK, error))?;
             container.write(TASK, &task)?;
-            container.make_disk()?;
+            container.make_disk(disk)?;
             // Last: with it, it is a container.
             container.set_config()?;
             Ok(supervision)

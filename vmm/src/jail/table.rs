@@ -13,7 +13,7 @@ pub(crate) enum Role {
     Reactor,
     /// Runs a processor of the guest.
     Vcpu,
-    /// The first thread of a machine that is made to be saved: serves its devices, and writes it down.
+    /// The first thread of a machine that may be saved: serves its devices, and writes it down.
     Saver,
     /// Is the guest's network.
     Network,
@@ -217,6 +217,8 @@ const SAVER: &[Rule] = &[
     rule(libc::SYS_ftruncate, ANY),
     rule(libc::SYS_pwrite64, ANY),
     rule(libc::SYS_lseek, ANY),
+    // Whether the host has put some of it out of its memory.
+    rule(libc::SYS_sysinfo, ANY),
 ];
 
 /// The thread that is the guest's network.

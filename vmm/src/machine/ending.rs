@@ -14,6 +14,7 @@ use super::report::{Counts, End};
 pub(crate) struct Ending {
     state: Mutex<State>,
     left: Condvar,
+    released: Condvar,
     event: EventFd,
 }
 
@@ -22,6 +23,8 @@ struct State {
     end: Option<End>,
     /// vCPU threads inside their loop.
     running: usize,
+    /// vCPU threads that leave their guests wait before they enter them again.
+    held: bool,
     /// What happened on those that left.
     counts: Counts,
     remarks: Vec<String>,
@@ -36,6 +39,7 @@ impl Ending {
         Ok(Self {
             state: Mutex::default(),
             left: Condvar::new(),
+            released: Condvar::new(),
             event: EventFd::new(EFD_NONBLOCK)?,
         })
     }
@@ -90,6 +94,36 @@ impl Ending {
         state.counts.other += counts.other;
         drop(state);
         self.left.notify_all();
+    }
+
+    /// Until [`Ending::release`], vCPU threads that were made to leave their guests wait.
+    pub(crate) fn hold(&self) {
+        self.state().held = true;
+    }
+
+    /// Lets them go on.
+    pub(crate) fn release(&self) {
+        self.state().held = false;
+        self.released.notify_all();
+    }
+
+    /// Whether those that leave are to wait.
+    pub(crate) fn is_held(&self) -> bool {
+        self.state().held
+    }
+
+    /// A vCPU thread is out of its guest, and waits until it may enter again.
+    pub(crate) fn wait(&self) {
+        let mut state = self.state();
+        state.running -= 1;
+        self.left.notify_all();
+        while state.held {
+            state = match self.released.wait(state) {
+                Ok(state) => state,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+        state.running += 1;
     }
 
     /// What has happened on all vCPUs that left.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -42,6 +42,8 @@ pub(crate) struct Reactor {
     console: Option<OwnedFd>,
     /// Queue notifications served.
     pub(crate) kicks: u64,
+    /// Held while devices are served, where another thread may want them to stand still.
+    turn: Option<Arc<Mutex<()>>>,
 }
 
 impl Reactor {
@@ -88,7 +90,13 @@ impl Reactor {
             ending: ending.clone(),
             console,
             kicks: 0,
+            turn: None,
         })
+    }
+
+    /// Serves only while nobody else holds this.
+    pub(crate) fn take_turns(&mut self, turn: Arc<Mutex<()>>) {
+        self.turn = Some(turn);
     }
 
     /// Serves events until something happens that is for the caller to decide.
@@ -102,6 +110,10 @@ impl Reactor {
                 Err(error) => return Err(error.into()),
             }
             let mut control = false;
+            let turn = self.turn.clone();
+            let _turn = turn
+                .as_ref()
+                .map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
             for event in &events {
                 match event.data.u64() {
                     ENDED => {}

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -31,12 +31,18 @@ pub(crate) struct Running {
     waiters: Vec<Waiter>,
     bus: Arc<Bus>,
     reactor: Reactor,
+    /// Held by the network's thread while it serves: who holds it has the devices to itself.
+    turn: Arc<Mutex<()>>,
 }
 
 struct Runner {
     thread: JoinHandle<Vcpu>,
     switch: Arc<ExitSwitch>,
+    berth: Berth,
 }
+
+/// Where a thread leaves its processor while it waits.
+type Berth = Arc<Mutex<Option<Vcpu>>>;
 
 impl Running {
     /// Starts a thread for each processor.
@@ -53,6 +59,7 @@ impl Running {
             "Watching devices",
             Reactor::new(Server::Main, devices, ending, control, console),
         )?;
+        let turn = Arc::new(Mutex::new(()));
         let network = devices
             .iter()
             .any(|plugged| plugged.server == Server::Network);
@@ -71,7 +78,7 @@ impl Running {
         if let Some(network) = network {
             step(
                 "Starting the network's thread",
-                serve_apart(network, &bus, ending, &confined),
+                serve_apart(network, &bus, ending, &turn, &confined),
             )?;
         }
         let mut waiters = Vec::new();
@@ -91,7 +98,38 @@ impl Running {
             waiters,
             bus,
             reactor,
+            turn,
         })
+    }
+
+    /// Stops all processors and devices where they are, has `act` look at the processors, and lets everything go on.
+    pub(super) fn hold<T>(
+        &self,
+        ending: &Ending,
+        act: impl FnOnce(&[Vcpu]) -> T,
+    ) -> Result<T, MachineError> {
+        // This thread serves all other devices, and none that blocks is there: the caller sees to that.
+        let _turn = lock(&self.turn);
+        ending.hold();
+        let stopped = self.stop(ending, ATTEMPTS_TO_PAUSE);
+        let berths = self.threads.iter().map(|runner| lock(&runner.berth));
+        let mut vcpus: Vec<Vcpu> = berths.filter_map(|mut berth| berth.take()).collect();
+        // Fewer where the guest has just ended.
+        let done = match (stopped, vcpus.len() == self.threads.len()) {
+            (true, true) => Ok(act(&vcpus)),
+            (true, false) => Err(MachineError::Over),
+            (false, _) => Err(MachineError::Stuck),
+        };
+        for vcpu in vcpus.drain(..) {
+            if let Some(runner) = self.threads.get(usize::from(vcpu.index())) {
+                *lock(&runner.berth) = Some(vcpu);
+            }
+        }
+        for runner in &self.threads {
+            runner.switch.set(false);
+        }
+        ending.release();
+        done
     }
 
     /// See [`super::Machine::serve`].
@@ -152,8 +190,10 @@ fn serve_apart(
     mut reactor: Reactor,
     bus: &Arc<Bus>,
     ending: &Arc<Ending>,
+    turn: &Arc<Mutex<()>>,
     confined: &Arc<OnceLock<()>>,
 ) -> io::Result<()> {
+    reactor.take_turns(turn.clone());
     let (bus, ending, confined) = (bus.clone(), ending.clone(), confined.clone());
     let body = move || {
         let result = jail::confine(jail::Role::Network).and_then(|()| {
@@ -180,17 +220,24 @@ impl Runner {
         let switch = vcpu.exit_switch()?;
         switch.set(false);
         let (bus, ending, confined) = (bus.clone(), ending.clone(), confined.clone());
+        let berth = Berth::default();
         ending.enter();
         let thread = Builder::new()
             .name(format!("vcpu{}", vcpu.index()))
             .stack_size(STACK)
             .spawn({
-                let ending = ending.clone();
+                let (ending, berth) = (ending.clone(), berth.clone());
                 move || {
                     let stop = match jail::confine(jail::Role::Vcpu) {
                         Ok(()) => {
                             confined.wait();
-                            vcpu.run(&bus)
+                            loop {
+                                match vcpu.run(&bus) {
+                                    Stop::Asked if ending.is_held() => {}
+                                    stop => break stop,
+                                }
+                                vcpu = wait_in(&berth, vcpu, &ending);
+                            }
                         }
                         Err(error) => Stop::End(End::Failed {
                             cause: format!("Filtering system calls failed: {error}"),
@@ -209,6 +256,23 @@ impl Runner {
         Ok(Self {
             thread: thread?,
             switch,
+            berth,
         })
     }
+}
+
+/// Leaves the processor to others until the machine goes on.
+fn wait_in(berth: &Mutex<Option<Vcpu>>, vcpu: Vcpu, ending: &Ending) -> Vcpu {
+    *lock(berth) = Some(vcpu);
+    loop {
+        ending.wait();
+        if let Some(vcpu) = lock(berth).take() {
+            return vcpu;
+        }
+    }
+}
+
+/// What a thread that panicked has left is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,6 +22,16 @@ impl Machine<Paused> {
 }
 
 impl Machine<Running> {
+    /// Stops everything where it is, has `act` look at the state and at memory, and lets it go on.
+    pub(crate) fn hold<T>(
+        &self,
+        act: impl FnOnce(Result<MachineState, MachineError>) -> T,
+    ) -> Result<T, MachineError> {
+        self.state.hold(&self.ending, |vcpus| {
+            act(MachineState::of(&self.kvm, &self.vm, vcpus, &self.devices))
+        })
+    }
+
     /// Stops all processors where they are, with no access half done.
     pub(crate) fn pause(self) -> Result<Machine<Paused>, MachineError> {
         let Self {

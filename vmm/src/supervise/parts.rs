@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use image::Store;
 
 use crate::config::VmConfig;
-use crate::container::Container;
+use crate::container::{Config, Container};
 use crate::failure::Failure;
 use crate::launch::{Outside, Vmm};
 use crate::library::{self, Library, LibraryError};
@@ -26,7 +26,11 @@ pub(crate) struct Parts {
 impl Parts {
     /// Those of a container that was made before.
     pub(crate) fn of(container: &Container, store: &Store) -> Result<Self, Failure> {
-        let config = &container.config;
+        Self::of_config(&container.config, store)
+    }
+
+    /// Those of a container that was asked for so.
+    pub(crate) fn of_config(config: &Config, store: &Store) -> Result<Self, Failure> {
         let root = match config.rootfs {
             Some(_) => None,
             None => Some(store.open_root(&store.resolve(&config.image_id)?)?),

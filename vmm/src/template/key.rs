@@ -111,16 +111,20 @@ pub(super) fn root_in(text: &str) -> Option<&str> {
 
 /// A file that has not changed is the same; one that was replaced is not.
 fn describe(text: &mut String, name: &str, file: &std::fs::Metadata) {
-    let _ = writeln!(
-        text,
-        "{name} {} {} {}.{} {}.{}",
+    let _ = writeln!(text, "{name} {}", fingerprint(file));
+}
+
+/// The same for one file.
+pub(crate) fn fingerprint(file: &std::fs::Metadata) -> String {
+    format!(
+        "{} {} {}.{} {}.{}",
         identity(file),
         file.size(),
         file.mtime(),
         file.mtime_nsec(),
         file.ctime(),
         file.ctime_nsec()
-    );
+    )
 }
 
 fn registers(leaf: u32, index: u32) -> (u32, u32, u32, u32) {

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use protocol::{AGENT_PORT, Decoder, FrameError, FromGuest, FromHost, Opening};
 use rustix::io::Errno;
 
-use super::{Draft, Key, Templates};
+use super::{Key, Templates};
 use crate::agent::{Connection, Next, ready};
 use crate::config::VmConfig;
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::machine::report::End;
+use crate::snapshot::draft::Draft;
 use crate::supervise::{Own, Parts};
-use crate::vmm::Goal;
+use crate::vmm::{Goal, Order, StartError};
 
 /// A boot takes tens of milliseconds, on an emulated processor seconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +29,8 @@ pub(crate) enum MakeError {
     Write(#[from] std::io::Error),
     #[error("{}", .0.line())]
     Boot(Failure),
+    #[error(transparent)]
+    Order(#[from] StartError),
     #[error("Waiting for the guest failed")]
     Wait(#[from] Errno),
     #[error(transparent)]
@@ -89,7 +92,7 @@ fn save(vmm: &mut Vmm, deadline: Instant) -> Result<(), MakeError> {
         Instant::now() + SETTLING,
     )
     .or_else(silence)?;
-    vmm.save()?;
+    vmm.order(&Order::Save)?;
     wait(&[vmm.report_fd()], deadline)?;
     match vmm.report() {
         Ok(report) if report.end == End::Saved => Ok(()),

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 
-use rustix::net::{RecvFlags, recv};
-
-use super::{Rest, Start, VmmError, boot, chain, now, plug, plug_network};
+use super::{
+    Order, Rest, Start, Survivors, VmmError, Word, boot, chain, now, plug, plug_network, send_word,
+};
 use crate::machine::memory::GuestMemory;
 use crate::machine::report::Timings;
 use crate::machine::state::MachineState;
@@ -13,17 +13,24 @@ use crate::machine::{Machine, Paused, Running};
 use crate::snapshot::{self, FormatError, Parts};
 use crate::sys;
 
-/// The machine as it was saved; one that boots where that is impossible, with a remark that says why.
+/// The machine as it was saved; where that is impossible, if it may, one that boots, with a remark that says why.
 pub(super) fn restore(
     start: Start,
     rest: &Rest,
+    or_boot: bool,
     timings: &mut Timings,
 ) -> Result<Machine<Paused>, VmmError> {
-    match pour(&start, rest, timings) {
+    let survivors = match or_boot {
+        // Of a template one connection goes on.
+        true => Survivors::Kept,
+        false => Survivors::Dropped,
+    };
+    match pour(&start, rest, survivors, timings) {
         Ok(machine) => {
             timings.restored = true;
             Ok(machine)
         }
+        Err(error) if !or_boot => Err(error),
         Err(error) => {
             let (machine, _) = boot(start, crate::jail::Shares::default(), timings)?;
             machine.remark(format!("The saved machine is of no use: {}", chain(&error)));
@@ -36,6 +43,7 @@ pub(super) fn restore(
 pub(super) fn pour(
     start: &Start,
     rest: &Rest,
+    survivors: Survivors,
     timings: &mut Timings,
 ) -> Result<Machine<Paused>, VmmError> {
     let copy = |descriptor: &std::os::fd::OwnedFd| descriptor.try_clone().map_err(VmmError::Memory);
@@ -52,7 +60,7 @@ pub(super) fn pour(
         Ok(super::DiskFile { file, read_only })
     });
     let disks = disks.collect::<Result<_, VmmError>>()?;
-    plug(&mut machine, disks, copy(&start.channel)?)?;
+    plug(&mut machine, disks, copy(&start.channel)?, survivors)?;
     let ports = start.ports.iter().map(|port| {
         let socket = copy(&port.socket)?;
         Ok(network::Port { socket, ..*port })
@@ -72,23 +80,46 @@ pub(super) fn pour(
     Ok(machine)
 }
 
-/// Whether the launcher has said that now is the time, and not closed its socket.
-pub(super) fn is_wanted(launcher: BorrowedFd<'_>) -> bool {
-    matches!(
-        recv(launcher, &mut [0_u8; 1][..], RecvFlags::DONTWAIT),
-        Ok((1, _))
-    )
-}
-
 /// Stops the machine and writes it down.
 pub(super) fn save(machine: Machine<Running>, rest: Rest, about: &[u8]) -> Result<(), VmmError> {
     let machine = machine.pause()?;
-    let state = postcard::to_allocvec(&machine.save()?).map_err(FormatError::from)?;
+    write(&machine.save()?, machine.memory(), rest, about)
+}
+
+/// Holds the machine, writes it down, and lets it go on when the launcher says so, or has gone.
+pub(super) fn hold(machine: &Machine<Running>, rest: Rest, launcher: BorrowedFd<'_>) {
+    let tell = |written: Result<(), VmmError>| {
+        let told = written.map_err(|error| chain(&error));
+        // A launcher that has gone is seen by whoever reads next.
+        let _ = send_word(launcher, &Word::Held(told));
+    };
+    let held = machine.hold(|state| {
+        let written = state
+            .map_err(VmmError::from)
+            .and_then(|state| write(&state, machine.memory(), rest, &[]));
+        let is_written = written.is_ok();
+        tell(written);
+        if is_written {
+            let _ = Order::receive(launcher);
+        }
+    });
+    if let Err(error) = held {
+        tell(Err(error.into()));
+    }
+}
+
+fn write(
+    state: &MachineState,
+    memory: &GuestMemory,
+    rest: Rest,
+    about: &[u8],
+) -> Result<(), VmmError> {
+    let state = postcard::to_allocvec(state).map_err(FormatError::from)?;
     let bytes = snapshot::encode(&Parts {
         about,
         state: &state,
     });
     let written = sys::file(rest.machine).write_all(&bytes);
-    let written = written.and_then(|()| machine.memory().write_to(&sys::file(rest.memory)));
+    let written = written.and_then(|()| memory.write_to(&sys::file(rest.memory)));
     written.map_err(VmmError::Save)
 }

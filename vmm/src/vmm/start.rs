@@ -1,5 +1,5 @@
-//! The two messages between launcher and VMM, on one `SOCK_SEQPACKET` socket pair: `Start` with its descriptors goes in,
-//! `Report` comes out.
+//! The messages between launcher and VMM, on one `SOCK_SEQPACKET` socket pair: `Start` with its descriptors goes in,
+//! `Report` comes out. In between the launcher may have the machine held and written down ([`Order`]), of which it is told.
 //!
 //! A closed socket is a message too: the launcher is gone, end the guest.
 
@@ -70,7 +70,11 @@ pub(crate) enum Goal {
     /// A container, from the kernel's first instruction on.
     Boot,
     /// A container, from where another machine was saved on.
-    Restore(Rest),
+    Restore {
+        rest: Rest,
+        /// What it is where that cannot be: a boot, for nothing of a container had happened when it was saved; or nothing.
+        or_boot: bool,
+    },
     /// To be saved, once the launcher says when.
     Save {
         /// Empty files, open for writing.
@@ -94,7 +98,7 @@ impl Goal {
     pub(crate) fn rest(&self) -> Option<&Rest> {
         match self {
             Self::Boot => None,
-            Self::Restore(rest) | Self::Save { rest, .. } => Some(rest),
+            Self::Restore { rest, .. } | Self::Save { rest, .. } => Some(rest),
         }
     }
 }
@@ -126,7 +130,7 @@ impl Letter {
         let journal = if self.journal { JOURNAL } else { 0 };
         let rest = match self.goal {
             Purpose::Boot => 0,
-            Purpose::Restore | Purpose::Save(_) => REST_DESCRIPTORS,
+            Purpose::Restore(_) | Purpose::Save(_) => REST_DESCRIPTORS,
         };
         let shares = self.shares_read_only.len();
         rest + self.read_only.len() + shares + self.ports.len() + journal
@@ -137,7 +141,8 @@ impl Letter {
 #[derive(Serialize, Deserialize)]
 enum Purpose {
     Boot,
-    Restore,
+    /// Or to be booted, perhaps.
+    Restore(bool),
     Save(Vec<u8>),
 }
 
@@ -187,7 +192,7 @@ impl Start {
             shares_read_only: self.shares.iter().map(|share| share.read_only).collect(),
             goal: match &self.goal {
                 Goal::Boot => Purpose::Boot,
-                Goal::Restore(_) => Purpose::Restore,
+                Goal::Restore { or_boot, .. } => Purpose::Restore(*or_boot),
                 Goal::Save { about, .. } => Purpose::Save(about.clone()),
             },
             ports: self
@@ -269,7 +274,10 @@ impl Start {
         };
         let goal = match letter.goal {
             Purpose::Boot => Goal::Boot,
-            Purpose::Restore => Goal::Restore(rest()?),
+            Purpose::Restore(or_boot) => Goal::Restore {
+                rest: rest()?,
+                or_boot,
+            },
             Purpose::Save(about) => Goal::Save {
                 rest: rest()?,
                 about,
@@ -313,15 +321,79 @@ impl Start {
     }
 }
 
-/// Sends the VMM's last words.
-pub(crate) fn send_report(socket: impl AsFd, report: &Report) -> Result<(), StartError> {
-    let text = postcard::to_allocvec(report)?;
+/// What a launcher says while the guest runs.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Save the machine and end: it was started for that.
+    Save,
+    /// Hold the machine where it is, write it into these empty files, and say so.
+    Hold(Rest),
+    /// Let it go on.
+    GoOn,
+}
+
+impl Order {
+    /// Sends it to the VMM.
+    pub(crate) fn send(&self, socket: impl AsFd) -> Result<(), StartError> {
+        let (word, files) = match self {
+            Self::Save => (1, Vec::new()),
+            Self::Hold(rest) => (2, vec![rest.machine.as_fd(), rest.memory.as_fd()]),
+            Self::GoOn => (3, Vec::new()),
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REST_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !files.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        }
+        let text = [word];
+        let flags = SendFlags::NOSIGNAL;
+        sendmsg(socket, &[IoSlice::new(&text)], &mut ancillary, flags)?;
+        Ok(())
+    }
+
+    /// Waits for the launcher's next one. `Closed` where it has none to give any more.
+    pub(crate) fn receive(socket: impl AsFd) -> Result<Self, StartError> {
+        let mut text = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REST_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut text)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        let mut files = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(files) => Some(files),
+            _ => None,
+        });
+        let mut files = files.next().into_iter().flatten();
+        match (received.bytes, text, files.next(), files.next()) {
+            (1, [1], None, None) => Ok(Self::Save),
+            (1, [2], Some(machine), Some(memory)) => Ok(Self::Hold(Rest { machine, memory })),
+            (1, [3], None, None) => Ok(Self::GoOn),
+            _ => Err(StartError::Closed),
+        }
+    }
+}
+
+/// What a VMM says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Word {
+    /// Its last.
+    Report(Report),
+    /// The machine is held and written down; or why not, and then it runs.
+    Held(Result<(), String>),
+}
+
+/// Says it to the launcher.
+pub(crate) fn send_word(socket: impl AsFd, word: &Word) -> Result<(), StartError> {
+    let text = postcard::to_allocvec(word)?;
     rustix::net::send(socket, &text, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// Waits for the VMM's last words; `Closed` means that it died without any.
-pub(crate) fn receive_report(socket: impl AsFd) -> Result<Report, StartError> {
+/// Waits for the VMM's next word; `Closed` means that it died without any.
+pub(crate) fn receive_word(socket: impl AsFd) -> Result<Word, StartError> {
     let mut text = vec![0; LONGEST_MESSAGE];
     let (length, _) = rustix::net::recv(socket, &mut text[..], RecvFlags::empty())?;
     if length == 0 {

@@ -26,6 +26,13 @@ fn file(bytes: &[u8]) -> OwnedFd {
     file.into()
 }
 
+fn last_word(launcher: &OwnedFd) -> Report {
+    match receive_word(launcher).unwrap() {
+        Word::Report(report) => report,
+        Word::Held(_) => panic!("nobody asked for that"),
+    }
+}
+
 /// The report on a start with this KVM and this kernel, and how long it took.
 fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
     let (ours, theirs) = sockets();
@@ -58,7 +65,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         _ => Err(1),
     });
     assert!(status.success(), "{status}");
-    (receive_report(&ours).unwrap(), began.elapsed())
+    (last_word(&ours), began.elapsed())
 }
 
 #[test]
@@ -73,7 +80,7 @@ fn garbage_is_answered_with_the_reason() {
     let (ours, theirs) = sockets();
     rustix::net::send(&ours, &[0xff; 9], rustix::net::SendFlags::empty()).unwrap();
     assert_eq!(serve(theirs.as_fd()), ExitCode::SUCCESS);
-    let End::Failed { cause } = receive_report(&ours).unwrap().end else {
+    let End::Failed { cause } = last_word(&ours).end else {
         panic!("not a failure")
     };
     assert!(
@@ -141,7 +148,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         machine: file.reopen().unwrap().into(),
         memory: memory_file.into(),
     };
-    match rest::pour(&start, &rest, &mut Timings::default()) {
+    match rest::pour(&start, &rest, Survivors::Kept, &mut Timings::default()) {
         Ok(_) => panic!("restored"),
         Err(error) => chain(&error),
     }

@@ -70,6 +70,8 @@ pub struct Vsock {
     next_port: u32,
     /// The guest has to hear that all connections are gone.
     must_announce: bool,
+    /// No connection outlives a save.
+    drops_survivors: bool,
 }
 
 /// A stream's two ends.
@@ -101,7 +103,15 @@ impl Vsock {
             transmit_waits: false,
             next_port: FIRST_PORT,
             must_announce: false,
+            drops_survivors: false,
         })
+    }
+
+    /// The same, but a restore hands no connection over: the guest hears that all are gone, and may make new ones.
+    #[must_use]
+    pub fn without_survivors(mut self) -> Self {
+        self.drops_survivors = true;
+        self
     }
 
     /// Does whatever can be done now.
@@ -387,6 +397,10 @@ impl VirtioDevice for Vsock {
     }
 
     fn restore(&mut self, state: VsockState) -> Result<(), StateError> {
+        let state = match self.drops_survivors {
+            true => state.without_connections(),
+            false => state,
+        };
         match state.revive(self.guest_cid, &self.watch, &self.channel)? {
             Some(connections) => self.connections = connections,
             None => self.must_announce = true,

@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x08\xac\x02",
+        b"\x04\0\0\0\x00\x09\xac\x02",
     );
 }
 
@@ -235,10 +235,11 @@ fn a_copys_first_words() {
     let renewal = Renewal {
         entropy: b"\xaa\xbb".as_slice().into(),
         time: 300,
+        mac: Some(b"\x02".as_slice().into()),
     };
     golden(
         &FromHost::Renew(renewal),
-        b"\x06\0\0\0\x05\x02\xaa\xbb\xac\x02",
+        b"\x09\0\0\0\x05\x02\xaa\xbb\xac\x02\x01\x01\x02",
     );
 }
 
@@ -291,6 +292,11 @@ fn items() {
     };
     golden(&process, b"\x07\0\0\0\x03\x011\x80\x01\x01c");
     golden(&Item::Uptime(0x80), b"\x03\0\0\0\x04\x80\x01");
+}
+
+#[test]
+fn going_on() {
+    golden(&FromHost::GoOn, b"\x01\0\0\0\x07");
 }
 
 #[test]

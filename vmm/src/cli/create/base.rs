@@ -34,11 +34,16 @@ pub(super) struct Base {
 }
 
 impl Args {
+    /// What was typed; the parser has seen to it that there is something.
+    fn image(&self) -> &OsStr {
+        self.image.as_deref().unwrap_or_default()
+    }
+
     /// What the root is to be made of; no file is looked at.
     pub(crate) fn root(&self) -> Root {
         match self.rootfs {
             false => Root::Image,
-            true if self.inside.read_only || parts(&self.image).1 => Root::Lower,
+            true if self.inside.read_only || parts(self.image()).1 => Root::Lower,
             true => Root::Direct,
         }
     }
@@ -51,7 +56,7 @@ pub(super) fn find(args: &Args, store: &Store, policy: &Policy) -> Result<Base, 
     }
     let (image, file) = image(args, store, policy)?;
     Ok(Base {
-        name: args.image.to_string_lossy().into_owned(),
+        name: args.image().to_string_lossy().into_owned(),
         id: image.id.to_string(),
         execution: image.execution,
         file: Some(file),
@@ -70,7 +75,7 @@ fn parts(typed: &OsStr) -> (&Path, bool) {
 }
 
 fn directory(args: &Args, policy: &Policy) -> Result<Base, Failure> {
-    let (typed, overlay) = parts(&args.image);
+    let (typed, overlay) = parts(args.image());
     let path = volume::resolved(typed)?;
     // With a layer over it, the server itself refuses whatever would change something.
     let read_only = args.root() != Root::Direct;
@@ -111,7 +116,7 @@ const REMOVALS: usize = 3;
 fn image(args: &Args, store: &Store, policy: &Policy) -> Result<(image::Image, File), Failure> {
     let mut removals = 0;
     loop {
-        let wanted = args.fetch.find(store, &args.image, args.pull)?;
+        let wanted = args.fetch.find(store, args.image(), args.pull)?;
         if let Wanted::Source(source) = &wanted {
             policy.permits_fetch(&Origin::of(source).to_string())?;
         }

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{SeekFrom, fstat, ftruncate, seek};
+use rustix::fs::{fstat, ftruncate};
 use rustix::io::{Errno, pwrite};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::GuestMemory;
 use crate::config::Memory;
 use crate::machine::layout;
+use crate::sparse::next_data;
 use crate::sys::{self, Piece};
 
 /// Bytes looked at and written at a time.
@@ -70,6 +71,10 @@ impl GuestMemory {
     fn filled(&self, batch: Piece) -> io::Result<Vec<bool>> {
         let resident = sys::resident(&self.map, batch.guest, batch.length)?;
         let mut filled: Vec<bool> = resident.iter().map(|page| page & 1 != 0).collect();
+        if has_swapped() {
+            // Perhaps something of this: it has content, and is not in memory.
+            filled.fill(true);
+        }
         if let Some(file) = &self.file {
             // What nobody has read yet is in the file alone.
             let end = batch.offset + batch.length as u64;
@@ -89,13 +94,10 @@ impl GuestMemory {
     }
 }
 
-/// The next range of a file, from `at` on, that is not a hole.
-fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
-    match seek(file, SeekFrom::Data(at)) {
-        Ok(data) => Ok(Some((data, seek(file, SeekFrom::Hole(data))?))),
-        Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// Whether the host has put anything out of its memory.
+fn has_swapped() -> bool {
+    let host = rustix::system::sysinfo();
+    host.freeswap < host.totalswap
 }
 
 /// Writes all pages of `content` that are not zero; neighbours leave together.

@@ -47,6 +47,55 @@ fn a_machine_is_saved_inside_the_jail() {
     assert!(counter(&copy) >= 10);
 }
 
+/// The same without an end: its threads leave the guest and enter it again, and none is made anew, which the jail forbids.
+#[test]
+fn a_machine_is_held_inside_the_jail_and_goes_on() {
+    let memory = tempfile::tempfile().unwrap();
+    let status = crate::sys::hostile::in_child(|| {
+        let kvm = kvm();
+        crate::jail::enter(
+            &crate::jail::Needs {
+                descriptors: &[kvm.as_fd(), memory.as_fd()],
+                writes: true,
+                saves: true,
+                network: false,
+                threads: 1,
+            },
+            &mut crate::jail::Shares::default(),
+        );
+        let config = VmConfig {
+            memory: Memory::SMALLEST,
+            ..VmConfig::default()
+        };
+        let zeros = GuestMemory::new(config.memory).unwrap();
+        let machine = Machine::new(kvm, config, zeros).unwrap();
+        let machine = machine.boot_code(&COUNT.concat()).unwrap();
+        let mut machine = machine.run(None, None).unwrap();
+        for _ in 0..3 {
+            let before = counter(machine.memory());
+            while counter(machine.memory()) < before + 10 {
+                std::hint::spin_loop();
+            }
+            let stood_still = machine.hold(|state| {
+                let before = counter(machine.memory());
+                machine.memory().write_to(&memory).unwrap();
+                state.is_ok() && counter(machine.memory()) == before
+            });
+            assert!(stood_still.unwrap());
+        }
+        set_flag(machine.memory());
+        machine.serve().unwrap();
+        if machine.finish().0 == End::Orderly {
+            Ok(0)
+        } else {
+            Err(1)
+        }
+    });
+    assert!(status.success(), "{status}");
+    let copy = GuestMemory::copy_of(Memory::SMALLEST, memory.into()).unwrap();
+    assert!(counter(&copy) >= 30);
+}
+
 /// Counts in memory until the flag is set.
 const COUNT: [&[u8]; 4] = [
     &[0xff, 0x05, 0x00, 0x00, 0x40, 0x00], // again: inc dword [COUNTER]

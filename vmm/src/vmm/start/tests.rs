@@ -55,7 +55,10 @@ fn the_files_of_a_saved_machine_arrive_in_their_places() {
     };
     let about = b"of an image".to_vec();
     let goals = [
-        Goal::Restore(rest()),
+        Goal::Restore {
+            rest: rest(),
+            or_boot: false,
+        },
         Goal::Save {
             rest: rest(),
             about,
@@ -69,7 +72,7 @@ fn the_files_of_a_saved_machine_arrive_in_their_places() {
         assert_eq!(inodes(&received.goal), inodes(&sent.goal));
         assert_eq!(inode(&received.disks[0].file), inode(&sent.disks[0].file));
         match (&received.goal, &sent.goal) {
-            (Goal::Restore(_), Goal::Restore(_)) => {}
+            (Goal::Restore { .. }, Goal::Restore { or_boot, .. }) => assert!(!or_boot),
             (Goal::Save { about, .. }, Goal::Save { .. }) => assert_eq!(about, b"of an image"),
             other => panic!("{other:?}"),
         }
@@ -197,9 +200,12 @@ fn a_report_comes_back_whole() {
             ..Timings::default()
         },
     };
-    send_report(&theirs, &report).unwrap();
-    assert_eq!(receive_report(&ours).unwrap(), report);
+    send_word(&theirs, &Word::Report(report.clone())).unwrap();
+    let Word::Report(told) = receive_word(&ours).unwrap() else {
+        panic!("no report")
+    };
+    assert_eq!(told, report);
     assert_eq!(report.counts.exits(), 3);
     drop(theirs);
-    assert!(matches!(receive_report(&ours), Err(StartError::Closed)));
+    assert!(matches!(receive_word(&ours), Err(StartError::Closed)));
 }

@@ -47,6 +47,14 @@ impl VsockState {
         }
     }
 
+    /// The same, with no connection that would go on.
+    pub(super) fn without_connections(self) -> Self {
+        Self {
+            resting: None,
+            ..self
+        }
+    }
+
     /// Makes a stream for each connection and hands its other end to the launcher, in the order of their ports;
     /// `None` when there are none to go on.
     pub(super) fn revive(

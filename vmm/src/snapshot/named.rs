@@ -1,0 +1,261 @@
+//! Snapshots: containers as they were at one moment, a directory each beside the image store, called as their user wants. Each has
+//! a third file, `container`: the container's configuration and task in the frame of the two. Refuses to know how a machine is
+//! made of it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::draft::{self, DRAFTS, Draft};
+use super::{CONTAINER, DISK, FormatError, MACHINE, MEMORY, Parts};
+use crate::agent::Task;
+use crate::container::Config;
+use crate::vmm::Rest;
+use crate::{cli, human};
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("There is no snapshot {0:?}")]
+    Unknown(String),
+    #[error("There is a snapshot {0:?} already, or somebody is making it")]
+    Taken(String),
+    #[error("{0:?} is not a name: letters, digits, and then also `_`, `.` and `-`, two at least")]
+    Name(String),
+    #[error("Snapshot {name} cannot be used")]
+    Format { name: String, source: FormatError },
+    #[error("Snapshot {name} is damaged: its {what} does not fit the rest")]
+    Unfit { name: String, what: &'static str },
+    #[error(
+        "Snapshot {name} has a guest that speaks version {found} of the agent protocol; this hull speaks version {}",
+        protocol::VERSION
+    )]
+    Protocol { name: String, found: u16 },
+    #[error("{action} snapshot {name} failed")]
+    File {
+        action: &'static str,
+        name: String,
+        source: io::Error,
+    },
+}
+
+/// What a snapshot says of itself, beside its task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// The hull that made it.
+    pub(crate) hull: String,
+    /// The version of the agent protocol that its guest speaks.
+    pub(crate) protocol: u16,
+    /// When it was made, nanoseconds since 1970.
+    pub(crate) created: u64,
+    /// Which file the image's file system was, of which its guest remembers parts.
+    pub(crate) root: String,
+    /// The container.
+    pub(crate) config: Config,
+}
+
+/// A snapshot that is there.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    pub(crate) about: About,
+    pub(crate) task: Task,
+    /// What it takes on the disk.
+    pub(crate) bytes: u64,
+    directory: OwnedFd,
+}
+
+/// The snapshots beside one image store.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    path: PathBuf,
+}
+
+impl Snapshots {
+    /// Those of the store at `root`. There may be none, and no directory.
+    pub(crate) fn of(root: &Path) -> Self {
+        let path = root.join("snapshots");
+        // Nobody else would ever look for them.
+        draft::remove_dead(&path);
+        Self { path }
+    }
+
+    /// A place to make one of this container, which says already what it is of.
+    pub(crate) fn begin(
+        &self,
+        name: &str,
+        config: &Config,
+        task: &Task,
+        root: String,
+    ) -> Result<Draft, SnapshotError> {
+        check(name)?;
+        let about = About {
+            hull: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: protocol::VERSION,
+            created: human::nanoseconds(),
+            root,
+            config: config.clone(),
+        };
+        let failed = |source: io::Error| SnapshotError::File {
+            action: "Making",
+            name: name.to_owned(),
+            source,
+        };
+        let about = serde_json::to_vec(&about).map_err(|error| failed(error.into()))?;
+        let state = postcard::to_allocvec(task).map_err(|error| failed(io::Error::other(error)))?;
+        let draft = Draft::begin(&self.path, name).map_err(failed)?;
+        let draft = draft.ok_or_else(|| SnapshotError::Taken(name.to_owned()))?;
+        let bytes = super::encode(&Parts {
+            about: &about,
+            state: &state,
+        });
+        draft.write_container(&bytes).map_err(failed)?;
+        Ok(draft)
+    }
+
+    /// All of them by name; of those that cannot be used, why.
+    pub(crate) fn list(&self) -> Vec<Result<Snapshot, SnapshotError>> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten();
+        let names = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            (name != DRAFTS).then_some(name)
+        });
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        let found = names.iter().map(|name| self.get(name));
+        // What is being removed just now is none.
+        found
+            .filter(|found| !matches!(found, Err(SnapshotError::Unknown(_))))
+            .collect()
+    }
+
+    /// The one of this name. Nothing in it is trusted.
+    pub(crate) fn get(&self, name: &str) -> Result<Snapshot, SnapshotError> {
+        let unknown = || SnapshotError::Unknown(name.to_owned());
+        check(name).map_err(|_| unknown())?;
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => unknown(),
+            _ => SnapshotError::File {
+                action: "Opening",
+                name: name.to_owned(),
+                source,
+            },
+        };
+        let directory = draft::open_directory(&self.path.join(name)).map_err(failed)?;
+        let size = |file: &str| -> io::Result<u64> {
+            let opened = File::from(open(&directory, file)?);
+            Ok(512 * opened.metadata()?.blocks())
+        };
+        let sizes = size(MACHINE).and_then(|bytes| Ok(bytes + size(MEMORY)? + size(CONTAINER)?));
+        let bytes = sizes.map_err(failed)? + size(DISK).unwrap_or(0);
+        let file = open(&directory, CONTAINER).map_err(|error| failed(error.into()))?;
+        let format = |source: FormatError| SnapshotError::Format {
+            name: name.to_owned(),
+            source,
+        };
+        let text = super::read(&file.into()).map_err(format)?;
+        let parts = super::decode(&text).map_err(format)?;
+        let unfit = |what| SnapshotError::Unfit {
+            name: name.to_owned(),
+            what,
+        };
+        let about: About =
+            serde_json::from_slice(parts.about).map_err(|_| unfit("configuration"))?;
+        if about.protocol != protocol::VERSION {
+            return Err(SnapshotError::Protocol {
+                name: name.to_owned(),
+                found: about.protocol,
+            });
+        }
+        Ok(Snapshot {
+            name: name.to_owned(),
+            task: postcard::from_bytes(parts.state).map_err(|_| unfit("task"))?,
+            about,
+            bytes,
+            directory,
+        })
+    }
+
+    /// Removes the one of this name, whatever is in it. Machines made of it go on.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), SnapshotError> {
+        let unknown = || SnapshotError::Unknown(name.to_owned());
+        check(name).map_err(|_| unknown())?;
+        let path = self.path.join(name);
+        if std::fs::symlink_metadata(&path).is_err() {
+            return Err(unknown());
+        }
+        draft::remove_files(&path).map_err(|source| SnapshotError::File {
+            action: "Removing",
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+impl Snapshot {
+    /// The files of its machine, looked at as far as that can be done without one.
+    pub(crate) fn rest(&self) -> Result<Rest, SnapshotError> {
+        let name = || self.name.clone();
+        let failed = |error: Errno| SnapshotError::File {
+            action: "Opening",
+            name: name(),
+            source: error.into(),
+        };
+        let machine = open(&self.directory, MACHINE).map_err(failed)?;
+        let memory = open(&self.directory, MEMORY).map_err(failed)?;
+        let format = |source: FormatError| SnapshotError::Format {
+            name: name(),
+            source,
+        };
+        let copy = machine.try_clone().map_err(|error| format(error.into()))?;
+        let bytes = super::read(&copy.into()).map_err(format)?;
+        super::decode(&bytes).map_err(format)?;
+        rustix::fs::seek(&machine, rustix::fs::SeekFrom::Start(0)).map_err(failed)?;
+        let length = rustix::fs::fstat(&memory).map_err(failed)?.st_size;
+        if u64::try_from(length) != Ok(self.about.config.machine.memory.bytes()) {
+            return Err(SnapshotError::Unfit {
+                name: name(),
+                what: "memory",
+            });
+        }
+        Ok(Rest { machine, memory })
+    }
+
+    /// Its disk, if it has one.
+    pub(crate) fn disk(&self) -> Result<Option<File>, SnapshotError> {
+        let most = self.about.config.storage;
+        if most == 0 {
+            return Ok(None);
+        }
+        let unfit = || SnapshotError::Unfit {
+            name: self.name.clone(),
+            what: "disk",
+        };
+        let disk = File::from(open(&self.directory, DISK).map_err(|_| unfit())?);
+        match disk.metadata() {
+            Ok(data) if data.is_file() && data.len() == most => Ok(Some(disk)),
+            _ => Err(unfit()),
+        }
+    }
+}
+
+fn open(directory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty())
+}
+
+fn check(name: &str) -> Result<(), SnapshotError> {
+    match cli::is_name(name) && name != DRAFTS {
+        true => Ok(()),
+        false => Err(SnapshotError::Name(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
