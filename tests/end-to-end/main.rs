@@ -4,6 +4,7 @@
 //! words say why; none is skipped.
 
 mod bad_input;
+mod clones;
 mod configuration;
 mod confined;
 mod containers;

@@ -10,31 +10,31 @@ use tests::fixture::{self, scratch};
 use tests::{Vm, hull};
 
 /// A store of its own; the containers in it end with the test.
-struct Store(PathBuf);
+pub(crate) struct Store(pub(crate) PathBuf);
 
 impl Store {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self(scratch(name).unwrap())
     }
 
-    fn hull(&self, words: &[&str]) -> Vm {
+    pub(crate) fn hull(&self, words: &[&str]) -> Vm {
         hull(words.iter().copied()).host_env("HULL_ROOT", &self.0)
     }
 
     /// A container in the background with a shell script in it, once it has said "up".
-    fn run(&self, name: &str, options: &[&str], script: &str) {
+    pub(crate) fn run(&self, name: &str, options: &[&str], script: &str) {
         let run = self.hull(&["run", "-d", "--name", name]);
         let run = run.options(options).image(&fixture::busybox());
         run.run(&format!("echo up; {script}")).exits(0);
         self.wait_for(name, "up");
     }
 
-    fn logs(&self, name: &str) -> String {
+    pub(crate) fn logs(&self, name: &str) -> String {
         let outcome = self.hull(&["logs", name]).finish();
         outcome.exits(0).out()
     }
 
-    fn wait_for(&self, name: &str, text: &str) {
+    pub(crate) fn wait_for(&self, name: &str, text: &str) {
         let start = Instant::now();
         while !self.logs(name).contains(text) {
             let late = start.elapsed() > Duration::from_secs(60);
@@ -43,18 +43,18 @@ impl Store {
         }
     }
 
-    fn exec(&self, name: &str, script: &str) -> String {
+    pub(crate) fn exec(&self, name: &str, script: &str) -> String {
         let words = ["exec", name, "sh", "-c", script];
         self.hull(&words).finish().exits(0).out()
     }
 
-    fn save(&self, container: &str, name: &str) {
+    pub(crate) fn save(&self, container: &str, name: &str) {
         let words = ["snapshot", "create", container, name];
         self.hull(&words).finish().prints(&format!("{name}\n"));
     }
 
     /// The id of the one container that runs beside this one, as soon as there is one.
-    fn other_that_runs(&self, name: &str) -> String {
+    pub(crate) fn other_that_runs(&self, name: &str) -> String {
         let inspect = ["inspect", "-f", "{{.Id}}", name];
         let own = self.hull(&inspect).finish().exits(0).out();
         let start = Instant::now();
@@ -70,12 +70,12 @@ impl Store {
     }
 
     /// Whether its first process runs: before that it takes no command.
-    fn runs(&self, id: &str) -> bool {
+    pub(crate) fn runs(&self, id: &str) -> bool {
         let outcome = self.hull(&["exec", id, "true"]).finish();
         outcome.err().is_empty()
     }
 
-    fn containers(&self) -> usize {
+    pub(crate) fn containers(&self) -> usize {
         let list = self.hull(&["ps", "-aq"]).finish();
         list.exits(0).out().lines().count()
     }
@@ -91,7 +91,7 @@ impl Drop for Store {
     }
 }
 
-const WRITES_IN_MEMORY: &[&str] = &["--storage", "0"];
+pub(crate) const WRITES_IN_MEMORY: &[&str] = &["--storage", "0"];
 
 #[test]
 fn a_container_goes_on_where_it_was_and_elsewhere() {
@@ -121,6 +121,9 @@ fn a_container_goes_on_where_it_was_and_elsewhere() {
         "one",
     ];
     store.hull(&fields).finish().prints("one source\n");
+    let df = ["system", "df", "--format", "{{.Type}} {{.TotalCount}}"];
+    let df = store.hull(&df).finish();
+    assert!(df.exits(0).out().contains("Snapshots 1\n"), "{df:?}");
     let again = ["snapshot", "create", "source", "one"];
     let again = store.hull(&again).finish();
     again

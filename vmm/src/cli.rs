@@ -15,6 +15,7 @@ use crate::failure::{Failure, LAUNCHER};
 use crate::output;
 
 mod ask;
+mod clone;
 mod commit;
 mod completion;
 mod container;
@@ -160,6 +161,8 @@ enum Verb {
     Image(Box<image::Args>),
     /// Everything about volumes
     Volume(volume::Args),
+    /// Make copies of a running container that go on from where it is, each by itself
+    Clone(clone::Args),
     /// Everything about snapshots of running containers
     Snapshot(snapshot::Args),
     /// The store as a whole
@@ -236,6 +239,7 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::History(args) => history::run(&args, root),
         Verb::Image(args) => image::run(&args, root),
         Verb::Volume(args) => volume::run(&args, root),
+        Verb::Clone(args) => clone::run(&args, root),
         Verb::Snapshot(args) => snapshot::run(&args, root),
         Verb::System(args) => system::run(&args, root),
         Verb::Login(args) => login::run(&args),

@@ -40,7 +40,10 @@ pub(crate) enum Request {
         bound: bool,
     },
     /// Tell when the first process runs, or why it does not.
-    Start,
+    Start {
+        /// The container ends when this connection does.
+        bound: bool,
+    },
     /// Tell when the first process has ended.
     Wait,
     /// Start a further process; the connection is about it from now on.

@@ -32,7 +32,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A run as long as this makes the next wait the first again.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
-/// Starts the container in a process of its own, from where its machine was `saved` if it was, and gives a connection to its supervisor, on which `first` has been asked.
+/// Starts the container in a process of its own, from where its machine was `saved` if it was, and gives a connection to its
+/// supervisor, on which `first` has been asked. Connections to `others` are not handed on to it.
 /// To be called while this process has one thread.
 #[expect(clippy::exit, reason = "the child of a fork has nothing to go back to")]
 pub(crate) fn start(
@@ -42,6 +43,7 @@ pub(crate) fn start(
     parts: Parts,
     saved: Option<Rest>,
     first: &Request,
+    others: &mut Vec<Socket>,
 ) -> Result<Socket, Failure> {
     let (ours, theirs) = Socket::pair()?;
     ours.send(first, None)?;
@@ -49,6 +51,7 @@ pub(crate) fn start(
         sys::Forked::Parent => Ok(ours),
         sys::Forked::Child => {
             drop(ours);
+            others.clear();
             let supervisor = Supervisor {
                 container,
                 supervision,

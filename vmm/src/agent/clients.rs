@@ -44,7 +44,7 @@ pub(super) enum Role {
     /// Nothing yet.
     Fresh,
     /// Its first process's start.
-    Start,
+    Start { bound: bool },
     /// The first process's streams and end.
     Attached { stdin: bool, bound: bool },
     /// The first process's end.
@@ -53,6 +53,16 @@ pub(super) enum Role {
     Saving,
     /// A further process.
     Exec { process: ProcessId, attached: bool },
+}
+
+impl Role {
+    /// Whether the container ends with the connection.
+    fn is_bound(self) -> bool {
+        matches!(
+            self,
+            Self::Start { bound: true } | Self::Attached { bound: true, .. }
+        )
+    }
 }
 
 impl Client {
@@ -69,7 +79,7 @@ impl Client {
     /// Whoever had the container started: is told of its end, whatever became of its first request.
     pub(crate) fn first(socket: Socket) -> Self {
         Self {
-            role: Role::Start,
+            role: Role::Start { bound: false },
             ..Self::new(socket)
         }
     }
@@ -150,7 +160,7 @@ impl Watcher<'_> {
             let _ = std::fs::write(path, vmm.to_string());
         }
         for client in self.clients.iter_mut() {
-            if matches!(client.role, Role::Start | Role::Attached { .. }) {
+            if matches!(client.role, Role::Start { .. } | Role::Attached { .. }) {
                 client.tell(&Answer::Started, None);
             }
         }
@@ -201,9 +211,7 @@ impl Agent<'_> {
                 Ok(None) => break,
                 Err(_) => {
                     client.gone = true;
-                    if matches!(client.role, Role::Attached { bound: true, .. })
-                        && self.status.is_none()
-                    {
+                    if client.role.is_bound() && self.status.is_none() {
                         return Err(AgentError::Abandoned);
                     }
                     break;
@@ -229,8 +237,8 @@ impl Agent<'_> {
         match request {
             Request::Greet => client.tell(&Answer::Done, None),
             Request::Attach { stdin, bound } => self.let_in(index, stdin, bound),
-            Request::Start => {
-                client.role = Role::Start;
+            Request::Start { bound } => {
+                client.role = Role::Start { bound };
                 if self.started {
                     client.tell(&Answer::Started, None);
                 }

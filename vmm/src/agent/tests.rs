@@ -489,7 +489,7 @@ fn a_snapshot_waits_for_guest_and_vmm_and_lets_both_go_on() {
                 next(&mut control);
                 send(&mut control, &started(1));
                 let client = Socket::connect(place.as_fd()).unwrap();
-                client.send(&Request::Start, None).unwrap();
+                client.send(&Request::Start { bound: false }, None).unwrap();
                 let started = client.receive::<Answer>(true).unwrap();
                 assert!(matches!(started, Some((Answer::Started, _))), "{started:?}");
                 let client = Socket::connect(place.as_fd()).unwrap();

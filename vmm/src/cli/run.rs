@@ -4,14 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::create::{self, Fate, Made};
+use super::snapshot;
 use crate::agent::Outcome;
 use crate::control::Request;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::session::{self, Left, Part};
+use crate::snapshot::named::Snapshots;
 use crate::timings::Clock;
-use crate::{supervise, terminal};
+use crate::vmm::Rest;
+use crate::{store, supervise, terminal};
+use restore::Copy;
 
-mod restore;
+pub(super) mod restore;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -76,6 +80,26 @@ impl clap::Args for New {
     }
 }
 
+/// The copy that `--from` asks for.
+fn go_on(
+    name: &str,
+    args: &create::Args,
+    root: Option<PathBuf>,
+    stays: bool,
+) -> Result<(Made, Rest), Failure> {
+    let store = store::open(root.clone())?;
+    let directory = store::directory(root)?;
+    let found = Snapshots::of(&directory).get(name);
+    let found = found.map_err(|error| snapshot::refused(error).code(failure::LAUNCHER))?;
+    let copy = Copy {
+        name: args.name.clone(),
+        remove: args.rm,
+        silent: args.rm && stays,
+        cidfile: args.cidfile.as_ref(),
+    };
+    restore::make(&found, copy, &store, &directory)
+}
+
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let mut clock = Clock::start();
     let New(create) = &args.create;
@@ -89,7 +113,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     };
     let (made, saved) = match &args.from {
         Some(name) => {
-            let (made, rest) = restore::make(name, create, root, &fate)?;
+            let (made, rest) = go_on(name, create, root, fate.stays)?;
             (made, Some(rest))
         }
         None => (create::make(create, root, &fate)?, None),
@@ -97,7 +121,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     clock.image();
     let config = made.container.config.clone();
     let first = match args.detach {
-        true => Request::Start,
+        true => Request::Start { bound: false },
         false => Request::Attach { stdin, bound: true },
     };
     let Made {
@@ -106,7 +130,15 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         task,
         parts,
     } = made;
-    let socket = supervise::start(container, supervision, task, parts, saved, &first)?;
+    let socket = supervise::start(
+        container,
+        supervision,
+        task,
+        parts,
+        saved,
+        &first,
+        &mut Vec::new(),
+    )?;
     if args.detach {
         super::ask::started(&socket)?;
         println!("{}", config.id);

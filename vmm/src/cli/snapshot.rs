@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::ask;
-use crate::container::{Config, short};
+use crate::container::{Config, Container, short};
 use crate::control::{Answer, Request, Socket};
 use crate::failure::Failure;
 use crate::listing::{self, Column, Format};
+use crate::snapshot::draft::Draft;
 use crate::snapshot::named::{Snapshot, SnapshotError, Snapshots};
 use crate::{human, store, template};
 
@@ -121,23 +122,33 @@ fn create(
     root: Option<PathBuf>,
 ) -> Result<ExitCode, Failure> {
     let container = ask::find(&ask::containers(root.clone())?, &args.container)?;
+    save(&container, snapshots, &args.name, root)?.finish()?;
+    println!("{}", args.name);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Saves a container that runs into a draft of this name.
+pub(super) fn save(
+    container: &Container,
+    snapshots: &Snapshots,
+    name: &str,
+    root: Option<PathBuf>,
+) -> Result<Draft, Failure> {
     refuse(&container.config)?;
-    let socket = ask::awake(&container)?;
+    let socket = ask::awake(container)?;
     let store = store::open(root)?;
     let image = store.resolve(&container.config.image_id)?;
     let file = store.open_root(&image)?.metadata()?;
     let root = template::fingerprint(&file);
     let draft = snapshots
-        .begin(&args.name, &container.config, &container.task()?, root)
+        .begin(name, &container.config, &container.task()?, root)
         .map_err(refused)?;
     socket.send(&Request::Snapshot, Some(draft.directory()))?;
     saved(&socket).map_err(|why| {
         let name = &container.config.name;
         Failure::new(format!("Container {name} was not saved: {why}")).code(1)
     })?;
-    draft.finish()?;
-    println!("{}", args.name);
-    Ok(ExitCode::SUCCESS)
+    Ok(draft)
 }
 
 /// Waits until it is; memory takes as long as the disk does.

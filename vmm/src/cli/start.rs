@@ -51,7 +51,11 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         &args.containers,
         |_, container| match container.is_supervised() {
             true => Ok(()),
-            false => ask::started(&start(container, root.clone(), &Request::Start)?),
+            false => ask::started(&start(
+                container,
+                root.clone(),
+                &Request::Start { bound: false },
+            )?),
         },
     )
 }
@@ -98,7 +102,15 @@ fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result
     let parts = Parts::of(&container, &store)?;
     let task = container.task()?;
     let supervision = container.supervise()?;
-    supervise::start(container, supervision, task, parts, None, first)
+    supervise::start(
+        container,
+        supervision,
+        task,
+        parts,
+        None,
+        first,
+        &mut Vec::new(),
+    )
 }
 
 /// Whether the policies of today let a container run that was asked for so.
@@ -123,7 +135,11 @@ pub(super) fn restart(args: &RestartArgs, root: Option<PathBuf>) -> Result<ExitC
         let grace = Duration::from_secs(args.time.unwrap_or(config.stop_timeout));
         ask::stop(&container, config.stop_signal, grace)?;
         let again = ask::find(containers, &config.id)?;
-        ask::started(&start(container, root.clone(), &Request::Start)?)?;
+        ask::started(&start(
+            container,
+            root.clone(),
+            &Request::Start { bound: false },
+        )?)?;
         events::note(&again, "restart", None);
         Ok(())
     })

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::failure::{Failure, escaped};
 use crate::listing::{self, Column, Format};
+use crate::snapshot::named::Snapshots;
 use crate::template::Templates;
 use crate::{human, store};
 
@@ -56,7 +57,13 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 
 fn df(args: &DfArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let usage = store::open(root.clone())?.usage()?;
-    let templates = Templates::of(&store::directory(root)?).usage();
+    let templates = Templates::of(&store::directory(root.clone())?).usage();
+    let snapshots = Snapshots::of(&store::directory(root)?).list();
+    let kept = snapshots
+        .iter()
+        .flatten()
+        .map(|snapshot| snapshot.bytes)
+        .sum();
     let all = usage.roots + usage.blobs;
     let percent = (usage.reclaimable * 100).checked_div(all).unwrap_or(0);
     let row = |kind: &str, total: String, active: String, bytes: u64, reclaimable: String| {
@@ -78,6 +85,13 @@ fn df(args: &DfArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
             none(),
             templates.bytes,
             human::size(templates.bytes),
+        ),
+        row(
+            "Snapshots",
+            snapshots.len().to_string(),
+            none(),
+            kept,
+            human::size(kept),
         ),
         row("Being written", none(), none(), usage.temporary, none()),
     ];

@@ -137,17 +137,32 @@ impl Snapshots {
 
     /// The one of this name. Nothing in it is trusted.
     pub(crate) fn get(&self, name: &str) -> Result<Snapshot, SnapshotError> {
+        check(name).map_err(|_| SnapshotError::Unknown(name.to_owned()))?;
+        let directory = draft::open_directory(&self.path.join(name));
+        let directory = directory.map_err(|source| opening(name, source))?;
+        Snapshot::read(name, directory)
+    }
+
+    /// Removes the one of this name, whatever is in it. Machines made of it go on.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), SnapshotError> {
         let unknown = || SnapshotError::Unknown(name.to_owned());
         check(name).map_err(|_| unknown())?;
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => unknown(),
-            _ => SnapshotError::File {
-                action: "Opening",
-                name: name.to_owned(),
-                source,
-            },
-        };
-        let directory = draft::open_directory(&self.path.join(name)).map_err(failed)?;
+        let path = self.path.join(name);
+        if std::fs::symlink_metadata(&path).is_err() {
+            return Err(unknown());
+        }
+        draft::remove_files(&path).map_err(|source| SnapshotError::File {
+            action: "Removing",
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+impl Snapshot {
+    /// The one in this directory, whether it is done or still a draft. Nothing in it is trusted.
+    pub(crate) fn read(name: &str, directory: OwnedFd) -> Result<Self, SnapshotError> {
+        let failed = |source: io::Error| opening(name, source);
         let size = |file: &str| -> io::Result<u64> {
             let opened = File::from(open(&directory, file)?);
             Ok(512 * opened.metadata()?.blocks())
@@ -173,7 +188,7 @@ impl Snapshots {
                 found: about.protocol,
             });
         }
-        Ok(Snapshot {
+        Ok(Self {
             name: name.to_owned(),
             task: postcard::from_bytes(parts.state).map_err(|_| unfit("task"))?,
             about,
@@ -182,31 +197,10 @@ impl Snapshots {
         })
     }
 
-    /// Removes the one of this name, whatever is in it. Machines made of it go on.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), SnapshotError> {
-        let unknown = || SnapshotError::Unknown(name.to_owned());
-        check(name).map_err(|_| unknown())?;
-        let path = self.path.join(name);
-        if std::fs::symlink_metadata(&path).is_err() {
-            return Err(unknown());
-        }
-        draft::remove_files(&path).map_err(|source| SnapshotError::File {
-            action: "Removing",
-            name: name.to_owned(),
-            source,
-        })
-    }
-}
-
-impl Snapshot {
     /// The files of its machine, looked at as far as that can be done without one.
     pub(crate) fn rest(&self) -> Result<Rest, SnapshotError> {
         let name = || self.name.clone();
-        let failed = |error: Errno| SnapshotError::File {
-            action: "Opening",
-            name: name(),
-            source: error.into(),
-        };
+        let failed = |error: Errno| opening(&self.name, error.into());
         let machine = open(&self.directory, MACHINE).map_err(failed)?;
         let memory = open(&self.directory, MEMORY).map_err(failed)?;
         let format = |source: FormatError| SnapshotError::Format {
@@ -242,6 +236,19 @@ impl Snapshot {
             Ok(data) if data.is_file() && data.len() == most => Ok(Some(disk)),
             _ => Err(unfit()),
         }
+    }
+}
+
+/// A file of it could not be opened; what is being removed just now is none.
+fn opening(name: &str, source: io::Error) -> SnapshotError {
+    let name = name.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound => SnapshotError::Unknown(name),
+        _ => SnapshotError::File {
+            action: "Opening",
+            name,
+            source,
+        },
     }
 }
 
