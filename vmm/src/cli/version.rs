@@ -47,9 +47,7 @@ fn banner(kernel: &mut (impl Read + Seek)) -> Option<String> {
         {
             return None;
         }
-        let found = window
-            .windows(BANNER.len())
-            .position(|bytes| bytes == BANNER);
+        let found = memchr::memmem::find(&window, BANNER);
         let rest = found.and_then(|at| window.get(at + BANNER.len()..));
         // The format string of the banner starts alike; a release starts with a digit.
         if let Some(rest) = rest.filter(|rest| rest.first().is_some_and(u8::is_ascii_digit)) {
