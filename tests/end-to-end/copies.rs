@@ -126,6 +126,22 @@ fn files_go_in_and_out_of_a_container_that_runs_and_one_that_does_not() {
     );
     assert!(top.out().contains("while :; do sleep 0.1; done"), "{top:?}");
     assert!(!top.out().contains("kthreadd"), "{top:?}");
+    let top = hull(["top", "copies", "-o", "user,rss,comm"]).finish();
+    let row = top.exits(0).out();
+    let row: Vec<_> = row
+        .lines()
+        .nth(1)
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    assert!(
+        matches!(row[..], ["root", rss, "sh" | "busybox"] if rss.parse::<u32>().is_ok_and(|rss| rss > 0)),
+        "{top:?}"
+    );
+    hull(["top", "copies", "--forest"])
+        .finish()
+        .exits(125)
+        .complains("There are -ef, aux");
     // The same where it does not run.
     it.verb("stop", &[]).finish().exits(0);
     it.verb("top", &[])
