@@ -17,7 +17,7 @@ get() { nc -w 20 "$1" "$2" </dev/null 2>/dev/null | grep . || echo refused; }
 "#;
 
 /// Gives the host its addresses; they stay, and are the same each time.
-fn addresses() -> [IpAddr; 2] {
+pub(crate) fn addresses() -> [IpAddr; 2] {
     for (address, bits) in HOST.iter().zip(["32", "128"]) {
         let address = format!("{address}/{bits}");
         // The second time it is there already.
@@ -85,7 +85,7 @@ fn without_a_network_there_is_loopback_alone() {
     for (network, reason) in [
         ("host", "host-gateway"),
         ("container:x", "another"),
-        ("own", "yet"),
+        ("own", "hull network create own"),
     ] {
         let network = format!("--network={network}");
         vm().option(network)
@@ -96,7 +96,7 @@ fn without_a_network_there_is_loopback_alone() {
 }
 
 /// A port of the host's that nobody has.
-fn free() -> u16 {
+pub(crate) fn free() -> u16 {
     let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
     socket.local_addr().expect("it is bound").port()
 }
@@ -289,4 +289,149 @@ fn each_container_has_a_hardware_address_of_its_own_also_from_a_template() {
     .finish();
     inspected.prints("06:00:00:00:00:07\n");
     hull(["rm", "--force", one]).finish().exits(0);
+}
+
+/// A network of containers, gone with all that is in it.
+struct Network(&'static str);
+
+impl Network {
+    fn new(name: &'static str) -> Self {
+        hull(["network", "create", name])
+            .finish()
+            .prints(&format!("{name}\n"));
+        Self(name)
+    }
+
+    fn vm(&self, options: &[&str]) -> tests::Vm {
+        let network = format!("--network={}", self.0);
+        vm().option(network)
+            .option("--jail=strict")
+            .options(options)
+    }
+}
+
+/// What a script says `heard` is: a line from a server that may be between two visitors, or `refused`.
+const HEARD: &str = r#"
+heard() {
+    for attempt in 1 2 3 4 5 6 7 8; do
+        nc -w 10 "$1" "$2" </dev/null 2>/dev/null | grep . && return
+        sleep 0.2
+    done
+    echo refused
+}
+"#;
+
+#[test]
+fn containers_of_one_network_find_each_other_by_name_and_nobody_else_does() {
+    let [v4, _] = addresses();
+    let IpAddr::V4(address) = v4 else {
+        unreachable!("it is the first");
+    };
+    // All other names are somewhere where nobody listens.
+    let resolver: IpAddr = [127, 0, 0, 54].into();
+    names(resolver, address);
+    let dns = format!("--dns={resolver}");
+    let (seen, unseen) = (Network::new("seen"), Network::new("unseen"));
+    let published = free();
+    let publish = format!("-p={published}:80");
+    let serve = "while true; do echo hello | nc -l -p 80; done";
+    let outside = server(v4, "outside\n");
+    seen.vm(&["-d", "--name=net-db", "--network-alias=store", &publish])
+        .command(["sh", "-c", serve])
+        .finish()
+        .exits(0);
+    let script = format!(
+        "{HEARD} {GET} heard net-db 80; heard STORE 80; heard 10.0.2.3 80; get {v4} {outside}
+         ping -c 1 -W 20 store | grep -c 'seq=0'; get 10.0.2.77 80"
+    );
+    let told = "hello\nhello\nhello\noutside\n1\nrefused\n";
+    seen.vm(&[&dns]).run(&script).prints(told);
+    seen.vm(&[&dns, "--start=warm"]).run(&script).prints(told);
+    // Its rules are for what is outside; and who has volumes too, works with other paths.
+    let told = "hello\nhello\nhello\nrefused\n1\nrefused\n";
+    seen.vm(&[&dns, "--egress=deny", "-v=net-data:/data"])
+        .run(&script)
+        .prints(told);
+    assert_eq!(ask((v4, published).into()), "hello\n");
+    let script = format!("{GET} get net-db 80; get 10.0.2.3 80");
+    let nobody = "refused\nrefused\n";
+    unseen
+        .vm(&[&dns, "--ip=10.0.2.9"])
+        .run(&script)
+        .prints(nobody);
+    vm().option(&dns).run(&script).prints(nobody);
+    // Another name from now on.
+    hull(["rename", "net-db", "net-new"]).finish().exits(0);
+    let script = format!("{HEARD} {GET} heard net-new 80; get net-db 80");
+    seen.vm(&[&dns]).run(&script).prints("hello\nrefused\n");
+    seen.vm(&["--ip=10.0.2.3"])
+        .run("true")
+        .exits(125)
+        .complains("net-new");
+    for words in [
+        ["network", "rm", "seen"].as_slice(),
+        &["snapshot", "create", "net-new", "net-saved"],
+    ] {
+        let refused = hull(words.iter().copied()).finish();
+        refused.exits(1).complains("net-new");
+    }
+    let shown = [
+        "network",
+        "inspect",
+        "seen",
+        "--format={{json .Containers}}",
+    ];
+    let shown = hull(shown).finish();
+    assert!(shown.out().contains("10.0.2.3/24"), "{}", shown.out());
+    hull(["rm", "--force", "net-new"]).finish().exits(0);
+    hull(["volume", "rm", "net-data"]).finish().exits(0);
+    hull(["network", "rm", "seen", "unseen"])
+        .finish()
+        .prints("seen\nunseen\n");
+    vm().option("--network=seen")
+        .run("true")
+        .exits(125)
+        .complains("hull network create seen");
+}
+
+#[test]
+fn a_long_stream_between_containers_arrives_whole() {
+    let network = Network::new("stream");
+    let bytes = 20_000_000;
+    let send = format!("until head -c {bytes} /dev/zero | nc net-sink 81; do sleep 0.2; done");
+    network
+        .vm(&["-d", "--name=net-source", "--dns=127.0.0.55"])
+        .command(["sh", "-c", &send])
+        .finish()
+        .exits(0);
+    network
+        .vm(&["--name=net-sink"])
+        .run("mkfifo /tmp/open; nc -l -p 81 <>/tmp/open | wc -c")
+        .prints(&format!("{bytes}\n"));
+    // It may have ended and be gone.
+    let _ = hull(["rm", "--force", "net-source"]).finish();
+    hull(["network", "rm", "stream"])
+        .finish()
+        .prints("stream\n");
+}
+
+#[test]
+fn prune_removes_the_networks_that_no_container_is_in() {
+    let home = tests::fixture::scratch("networks").expect("there is room");
+    let store = home.join("store");
+    let says = |words: &[&str], told: &str| {
+        let run = hull(words.iter().copied()).host_env("HULL_ROOT", &store);
+        run.finish().exits(0).prints(told);
+    };
+    says(&["network", "create", "--label=a=b", "one"], "one\n");
+    says(&["network", "create", "other"], "other\n");
+    let create = ["create", "--network=one", "--name=member"];
+    let image = tests::fixture::busybox();
+    let member = hull(create.iter().copied().chain([image.as_str(), "true"]));
+    member.host_env("HULL_ROOT", &store).finish().exits(0);
+    says(&["network", "prune"], "other\n");
+    says(&["network", "ls", "-q"], "one\n");
+    says(&["rm", "member"], "member\n");
+    says(&["network", "prune"], "one\n");
+    std::fs::remove_dir_all(home).expect("it is there");
 }

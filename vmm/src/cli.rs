@@ -39,6 +39,7 @@ mod logout;
 mod logs;
 mod man;
 mod network;
+mod networks;
 mod port;
 mod ps;
 mod pull;
@@ -165,6 +166,8 @@ enum Verb {
     Clone(clone::Args),
     /// Everything about snapshots of running containers
     Snapshot(snapshot::Args),
+    /// Networks in which containers see each other
+    Network(networks::Args),
     /// The store as a whole
     System(system::Args),
     /// Keep the credentials for a registry
@@ -241,6 +244,7 @@ fn dispatch(verb: Verb, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         Verb::Volume(args) => volume::run(&args, root),
         Verb::Clone(args) => clone::run(&args, root),
         Verb::Snapshot(args) => snapshot::run(&args, root),
+        Verb::Network(args) => networks::run(&args, root),
         Verb::System(args) => system::run(&args, root),
         Verb::Login(args) => login::run(&args),
         Verb::Logout(args) => logout::run(&args),

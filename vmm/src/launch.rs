@@ -53,6 +53,8 @@ pub(crate) struct Outside {
     pub(crate) ports: Vec<network::Port>,
     /// Where its network writes.
     pub(crate) journal: Option<network::Files>,
+    /// The way to the other guests of its network.
+    pub(crate) neighbours: Option<network::Neighbours>,
     /// Directories and files that it sees.
     pub(crate) shares: Vec<Share>,
 }
@@ -87,6 +89,7 @@ impl Vmm {
             goal,
             ports: outside.ports,
             journal: outside.journal,
+            neighbours: outside.neighbours,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

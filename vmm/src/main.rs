@@ -19,6 +19,7 @@ mod launch;
 mod library;
 mod listing;
 mod machine;
+mod networks;
 mod plan;
 mod policy;
 mod progress;

@@ -64,6 +64,10 @@ pub(crate) enum PlanError {
     Word { what: &'static str, text: String },
     #[error("{0} needs a network, and --network none leaves none")]
     NoNetwork(&'static str),
+    #[error("--network-alias needs a network of one's own: --network NAME")]
+    NoNeighbours,
+    #[error("{0:?} is not an alias: 1 to 64 letters, digits, dots and hyphens")]
+    Alias(String),
     #[error("A container cannot have the address {0}: 10.0.2.3 to 10.0.2.254 are its network's")]
     Ip(Ipv4Addr),
     #[error("A container has at most {most} published ports, not {0}", most = ::network::MOST_PORTS / 2)]

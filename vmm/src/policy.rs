@@ -54,7 +54,7 @@ pub(crate) enum PolicyError {
     #[error("Rule {rule:?} of {FILE} allows {most} processors, not {asked}")]
     TooManyCpus { rule: String, most: u8, asked: u8 },
     #[error("Rule {rule:?} of {FILE} does not allow the network {network}")]
-    Network { rule: String, network: &'static str },
+    Network { rule: String, network: String },
     #[error("Rule {rule:?} of {FILE} does not allow host-gateway")]
     HostGateway { rule: String },
     #[error("Rule {rule:?} of {FILE} does not allow to publish {port}")]
@@ -91,7 +91,7 @@ struct Rule {
     images: Option<Vec<String>>,
     memory: Option<String>,
     cpus: Option<u8>,
-    /// Networks: `default`, `none`. Absent: both.
+    /// Networks: `default`, `none`, and names of users' own. Absent: any.
     networks: Option<Vec<String>>,
     /// Ports of the host and ranges of them that `-p` may take. Absent: any.
     publish: Option<Vec<String>>,
@@ -146,8 +146,12 @@ impl Policy {
         Ok(Self { rules })
     }
 
-    /// Whether the machine may have this shape.
-    pub(crate) fn permits_shape(&self, shape: &VmConfig) -> Result<(), PolicyError> {
+    /// Whether the machine may have this shape, and be in this network of the user's own.
+    pub(crate) fn permits_shape(
+        &self,
+        shape: &VmConfig,
+        own: Option<&str>,
+    ) -> Result<(), PolicyError> {
         for rule in &self.rules {
             if let Some(text) = &rule.memory {
                 let most: Size = text.parse().map_err(|source| PolicyError::Memory {
@@ -168,7 +172,7 @@ impl Policy {
                 let rule = rule.name.clone();
                 return Err(PolicyError::TooManyCpus { rule, most, asked });
             }
-            rule.permits_network(shape)?;
+            rule.permits_network(shape, own)?;
         }
         Ok(())
     }
@@ -269,14 +273,15 @@ impl Policy {
 }
 
 impl Rule {
-    fn permits_network(&self, shape: &VmConfig) -> Result<(), PolicyError> {
+    fn permits_network(&self, shape: &VmConfig, own: Option<&str>) -> Result<(), PolicyError> {
         let rule = || self.name.clone();
-        let network = shape.network.as_ref().map_or("none", |_| "default");
+        let usual = shape.network.as_ref().map_or("none", |_| "default");
+        let network = own.unwrap_or(usual);
         let allowed = self.networks.as_ref();
         if allowed.is_some_and(|allowed| !allowed.iter().any(|name| name == network)) {
             return Err(PolicyError::Network {
                 rule: rule(),
-                network,
+                network: network.to_owned(),
             });
         }
         let host = shape.network.as_ref().is_some_and(|card| card.host);

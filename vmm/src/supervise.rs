@@ -20,7 +20,7 @@ use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
 use crate::vmm::{Goal, Rest};
-use crate::{human, sys, volume};
+use crate::{human, networks, sys, volume};
 
 mod parts;
 
@@ -300,6 +300,7 @@ impl Supervisor {
         if state.started > 0 {
             self.died(&state);
         }
+        networks::leave(&self.container);
         let config = &self.container.config;
         // What cannot be written or removed is made good by whoever looks at the container next.
         let _ = match config.remove {
@@ -346,6 +347,7 @@ impl Supervisor {
         let outside = Outside {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
+            neighbours: networks::join(&self.container)?,
             shares: shares.collect::<Result<_, _>>()?,
         };
         let own = Own {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use network::Stack;
+use network::{Neighbours, Stack};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
@@ -156,7 +156,18 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     timings.received = now();
     let may_be_saved = may_be_saved(&start);
     let mut shares = jail::Shares::new(std::mem::take(&mut start.shares));
-    enter_jail(&start, &mut shares, launcher, may_be_saved)?;
+    let neighbours = start.neighbours.take();
+    let (socket, directory) = neighbours.map(|way| (way.socket, way.directory)).unzip();
+    shares.neighbours = directory;
+    enter_jail(&start, &mut shares, socket.as_ref(), launcher, may_be_saved)?;
+    // Paths begin at the descriptors now.
+    start.neighbours = socket
+        .zip(shares.neighbours.take())
+        .map(|(socket, directory)| Neighbours {
+            socket,
+            directory,
+            prefix: "",
+        });
     // A process that is stopped does not see its launcher's sockets close. After the jail, for a change of user unsets it.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if !probe::has_virtualisation() {
@@ -205,7 +216,13 @@ fn boot(
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel, Survivors::Kept)?;
-    plug_network(&mut machine, network, start.ports, start.journal)?;
+    plug_network(
+        &mut machine,
+        network,
+        start.ports,
+        start.neighbours,
+        start.journal,
+    )?;
     if let Some(volumes) = volumes(shares, tag, bytes, networked) {
         machine.plug(volumes)?;
     }
@@ -245,11 +262,13 @@ fn plug_network(
     machine: &mut Machine<Built>,
     settings: Option<network::Settings>,
     ports: Vec<network::Port>,
+    neighbours: Option<Neighbours>,
     journal: Option<network::Files>,
 ) -> Result<(), VmmError> {
     if let Some(settings) = settings {
         let mac = settings.mac;
-        let stack = Stack::new(settings, ports, journal).map_err(VmmError::Network)?;
+        let stack = Stack::new(settings, ports, neighbours, journal);
+        let stack = stack.map_err(VmmError::Network)?;
         machine.plug_for(Server::Network, Net::new(stack, mac))?;
     }
     Ok(())
@@ -265,6 +284,7 @@ fn may_be_saved(start: &Start) -> bool {
 fn enter_jail(
     start: &Start,
     shares: &mut jail::Shares,
+    neighbours: Option<&OwnedFd>,
     launcher: BorrowedFd<'_>,
     saves: bool,
 ) -> Result<(), VmmError> {
@@ -281,6 +301,7 @@ fn enter_jail(
         .chain(rest.flat_map(|rest| [&rest.machine, &rest.memory]))
         .chain(ports)
         .chain(journal)
+        .chain(neighbours)
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();
@@ -307,6 +328,9 @@ fn enter_jail(
 
 /// The device that has the volumes, and the root where that is a directory, if there are any.
 fn volumes(shares: jail::Shares, tag: &str, memory: u64, network: bool) -> Option<Fs> {
+    if shares.all.is_empty() {
+        return None;
+    }
     let directory = Arc::new(shares.descriptors?);
     // What the rest of the process has is left to it.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

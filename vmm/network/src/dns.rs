@@ -16,6 +16,10 @@ const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 /// The flags of an answer that refuses: response, recursion available, code 5.
 const REFUSED: [u8; 2] = [0x81, 0x85];
+/// Those of an answer with authority: the same but code 0.
+const ANSWERED: [u8; 2] = [0x85, 0x80];
+/// Most addresses that are answered: they fit into the shortest message.
+const MOST_ANSWERS: usize = 12;
 
 /// What a message asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,26 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
             _ => return None,
         }
     }
+}
+
+/// An answer to `query` from whoever must know: these addresses, as far as the question is for such.
+pub(crate) fn answer(query: &[u8], question: &Question, addresses: &[Ipv4Addr]) -> Option<Vec<u8>> {
+    let mut answer = query.get(..question.end)?.to_vec();
+    let most = addresses.len().min(MOST_ANSWERS);
+    let wanted = addresses.get(..most).filter(|_| question.kind == A);
+    let wanted = wanted.unwrap_or_default();
+    let count = u16::try_from(wanted.len()).ok()?.to_be_bytes();
+    if let Some([f0, f1, _, _, c0, c1, rest @ ..]) = answer.get_mut(2..HEADER) {
+        [*f0, *f1] = ANSWERED;
+        [*c0, *c1] = count;
+        rest.fill(0);
+    }
+    for address in wanted {
+        // The name of the question, and seconds for which this holds.
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        answer.extend(address.octets());
+    }
+    Some(answer)
 }
 
 /// An answer that refuses to answer `query`.

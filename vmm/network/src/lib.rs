@@ -26,6 +26,7 @@ mod egress;
 mod flows;
 mod journal;
 mod link;
+mod neighbours;
 mod pace;
 mod stack;
 mod sys;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use egress::{Rule, RuleError};
 pub use journal::{Counts, Files};
+pub use neighbours::{HOSTS, Neighbours, link_name, socket_name};
 pub use pace::SLOWEST;
 pub use stack::Stack;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -80,6 +82,9 @@ pub struct Settings {
     pub egress: Option<Vec<Rule>>,
     /// The name servers behind the gateway, in the order in which they are asked.
     pub resolvers: Vec<IpAddr>,
+    /// It is in a network with others, whose names the gateway knows.
+    #[serde(default)]
+    pub neighbours: bool,
     /// How fast the guest's line is.
     #[serde(default)]
     pub rates: Rates,
@@ -102,6 +107,7 @@ impl Default for Settings {
             host: false,
             egress: None,
             resolvers: Vec::new(),
+            neighbours: false,
             rates: Rates::default(),
         }
     }

@@ -1,7 +1,7 @@
-//! What the gateway says for itself: where it is on the link (ARP, NDP), that it is there (echo), and that something cannot be
-//! reached. Each answer is a whole frame. Refuses to know flows.
+//! What the gateway says for itself: where it and the guest's neighbours are on the link (ARP, NDP), that it is there (echo), and that
+//! something cannot be reached. Each answer is a whole frame. Refuses to know flows.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use virtio::Reader;
 
@@ -28,14 +28,14 @@ pub(crate) fn is_gateway(address: IpAddr) -> bool {
     }
 }
 
-/// The answer to an ARP packet: the gateway's, if it is asked for.
-pub(crate) fn arp(frame: &mut Reader<'_>) -> Option<Vec<u8>> {
+/// The answer to an ARP packet that asks for an address that `is_here`: all of them are where the gateway is.
+pub(crate) fn arp(frame: &mut Reader<'_>, is_here: impl Fn(Ipv4Addr) -> bool) -> Option<Vec<u8>> {
     let head: [u8; 8] = frame.read_array().ok()?;
     let (sender, sender_address): (Mac, [u8; 4]) =
         (frame.read_array().ok()?, frame.read_array().ok()?);
     let (_, target): (Mac, [u8; 4]) = (frame.read_array().ok()?, frame.read_array().ok()?);
     // Ethernet, IPv4, lengths 6 and 4, a request.
-    if head != [0, 1, 8, 0, 6, 4, 0, 1] || target != GATEWAY.0.octets() {
+    if head != [0, 1, 8, 0, 6, 4, 0, 1] || !is_here(target.into()) {
         return None;
     }
     let mut out = Vec::with_capacity(42);
@@ -44,7 +44,7 @@ pub(crate) fn arp(frame: &mut Reader<'_>) -> Option<Vec<u8>> {
     out.extend(ARP.to_be_bytes());
     out.extend([0, 1, 8, 0, 6, 4, 0, 2]);
     out.extend(GATEWAY_MAC);
-    out.extend(GATEWAY.0.octets());
+    out.extend(target);
     out.extend(sender);
     out.extend(sender_address);
     Some(out)

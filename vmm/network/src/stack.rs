@@ -1,23 +1,24 @@
 //! The stack of one guest: sorts its packets into flows, opens the host's sockets for them, and gives each flow its turn to send.
 
+mod cable;
 mod clock;
 mod connections;
 mod datagrams;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod neighbours;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
-use virtio::{Link, Offload, Reader, Received, Writer};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+use virtio::{Offload, Reader, Received, Writer};
 
 use self::clock::{COUNTED, SLOW};
 use crate::datagram::{self, Datagrams};
@@ -25,6 +26,7 @@ use crate::egress::Egress;
 use crate::flows::Flows;
 use crate::journal::{Denied, Files, Journal};
 use crate::link::{self, GATEWAY_MAC, Unreachable};
+use crate::neighbours::Neighbours;
 use crate::pace::Pace;
 use crate::tcp::{self, Connection};
 use crate::wire::{self, Ends, Ip, Mac, Segment};
@@ -56,6 +58,8 @@ enum Flow {
     Tcp(Box<Connection>),
     Datagrams(Datagrams),
     Port(Port),
+    /// All that neighbours send.
+    Neighbours,
 }
 
 /// A frame that waits for the guest, and what of its checksum is left to it.
@@ -71,6 +75,7 @@ pub struct Stack {
     settings: Settings,
     egress: Egress,
     journal: Journal,
+    neighbours: Option<Neighbours>,
     watch: OwnedFd,
     clock: OwnedFd,
     /// How many ticks the clock was set to; 0 if it stands.
@@ -95,11 +100,17 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack for one guest, with the ports that lead to it, and where it writes down what passes, if anywhere.
+    /// A stack for one guest, with the ports that lead to it, the way to its neighbours, and where it writes down what passes, if
+    /// there is any of these.
     ///
     /// # Errors
     /// Those of `epoll_create`, `epoll_ctl` and `timerfd_create`.
-    pub fn new(settings: Settings, ports: Vec<Port>, journal: Option<Files>) -> io::Result<Self> {
+    pub fn new(
+        settings: Settings,
+        ports: Vec<Port>,
+        neighbours: Option<Neighbours>,
+        journal: Option<Files>,
+    ) -> io::Result<Self> {
         let watch = epoll::create(CreateFlags::CLOEXEC)?;
         let clock = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -119,6 +130,7 @@ impl Stack {
             now: clock::now,
             egress: Egress::new(settings.egress.clone()),
             journal: Journal::new(journal),
+            neighbours,
             guest_mac: settings.mac,
             settings,
             watch,
@@ -137,11 +149,15 @@ impl Stack {
             stack.watch(&port.socket, datagram::EVENTS)?;
             stack.flows.insert(None, Flow::Port(port));
         }
+        if let Some(neighbours) = &stack.neighbours {
+            stack.watch(neighbours.fd(), datagram::EVENTS)?;
+            stack.flows.insert(None, Flow::Neighbours);
+        }
         Ok(stack)
     }
 
     /// Watches a socket for the flow that is inserted next.
-    fn watch(&self, socket: &OwnedFd, events: EventFlags) -> Result<(), Errno> {
+    fn watch(&self, socket: impl AsFd, events: EventFlags) -> Result<(), Errno> {
         let mark = u64::try_from(self.flows.next_number()).unwrap_or(CLOCK);
         epoll::add(&self.watch, socket, EventData::new_u64(mark), events)
     }
@@ -243,6 +259,9 @@ impl Stack {
             return None;
         }
         self.guest_mac = mac;
+        if let Some(neighbour) = self.neighbour(remote) {
+            return self.send_neighbour(neighbour, ip.protocol, frame);
+        }
         match ip.protocol {
             wire::TCP => self.tcp(remote, frame),
             wire::UDP => self.udp(remote, frame),
@@ -299,7 +318,7 @@ impl Stack {
                 self.account(number, before);
                 self.follow(number, next);
             }
-            Some((_, Flow::Datagrams(_))) => self.flows.enqueue(number),
+            Some((_, Flow::Datagrams(_) | Flow::Neighbours)) => self.flows.enqueue(number),
             Some((_, Flow::Port(_))) => self.accept(number),
             None => {}
         }
@@ -311,107 +330,5 @@ fn is_link(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
         IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
-    }
-}
-
-impl Link for Stack {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.watch.as_fd()
-    }
-
-    fn ready(&mut self) {
-        let mut events: Vec<Event> = Vec::with_capacity(BATCH);
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        if epoll::wait(&self.watch, spare_capacity(&mut events), Some(&now)).is_err() {
-            return;
-        }
-        for event in &events {
-            match event.data.u64() {
-                CLOCK => self.tick(),
-                LINE => self.line_free(),
-                mark => self.event(usize::try_from(mark).unwrap_or(usize::MAX), event.flags),
-            }
-        }
-    }
-
-    fn may_transmit(&mut self) -> bool {
-        let wait = self
-            .outward
-            .as_ref()
-            .and_then(|pace| pace.wait((self.now)()));
-        self.await_line(wait)
-    }
-
-    fn transmit(&mut self, mut frame: Reader<'_>) {
-        if let Some(pace) = &mut self.outward {
-            pace.pass((self.now)(), frame.left());
-        }
-        let length = u64::try_from(frame.left()).unwrap_or(0);
-        let sent = &mut self.journal.counts.sent;
-        *sent = sent.saturating_add(length);
-        let Some((mac, kind)) = wire::ethernet(&mut frame) else {
-            return;
-        };
-        match kind {
-            wire::ARP => {
-                if let Some(answer) = link::arp(&mut frame) {
-                    self.say(answer, None);
-                }
-            }
-            wire::IPV4 => {
-                let _ = wire::ipv4(&mut frame).and_then(|ip| self.packet(mac, ip, frame));
-            }
-            wire::IPV6 => {
-                let _ = wire::ipv6(&mut frame).and_then(|ip| self.packet(mac, ip, frame));
-            }
-            _ => {}
-        }
-    }
-
-    fn next(&mut self, _: Offload) -> Option<(usize, usize)> {
-        let wait = self
-            .inward
-            .as_ref()
-            .and_then(|pace| pace.wait((self.now)()));
-        if !self.await_line(wait) {
-            return None;
-        }
-        loop {
-            if let Some(small) = self.small.front() {
-                return Some((small.bytes.len(), small.bytes.len()));
-            }
-            let number = self.flows.first()?;
-            if let Some((_, Flow::Tcp(connection))) = self.flows.get(number) {
-                return Some(connection.bounds());
-            }
-            let more = self.collect(number);
-            self.flows.dequeue();
-            if more.is_some() {
-                self.flows.enqueue(number);
-            }
-        }
-    }
-
-    fn receive(&mut self, room: &mut Writer<'_>, offload: Offload) -> Option<Received> {
-        let received = self.give(room, offload)?;
-        if let Some(pace) = &mut self.inward {
-            pace.pass((self.now)(), received.length);
-        }
-        let counted = &mut self.journal.counts.received;
-        *counted = counted.saturating_add(u64::try_from(received.length).unwrap_or(0));
-        Some(received)
-    }
-
-    fn reset(&mut self) {
-        for number in self.flows.numbers() {
-            if !matches!(self.flows.get(number), Some((_, Flow::Port(_)))) {
-                self.end(number);
-            }
-        }
-        self.small.clear();
-        self.small_bytes = 0;
     }
 }

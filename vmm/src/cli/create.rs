@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use super::{Inside, NetworkFlags, Size, Source, health};
 use crate::agent::Task;
-use crate::config::Root;
+use crate::config::{Root, VmConfig};
 use crate::container::log::{Limits, LogOption};
 use crate::container::storage as disk;
 use crate::container::{
@@ -17,6 +17,7 @@ use crate::container::{
 };
 use crate::failure::Failure;
 use crate::library::Library;
+use crate::networks::{Membership, NetworkError, Networks};
 use crate::policy::Policy;
 use crate::registry::{Fetch, When};
 use crate::supervise::{self, Parts};
@@ -193,7 +194,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     }
     let mut machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
-    policy.permits_shape(&machine)?;
+    policy.permits_shape(&machine, args.network.network.own())?;
     host::check()?;
     let kernel = supervise::kernel(args.kernel.as_deref(), machine.cpus.count())?;
     let initramfs = Library::from_environment();
@@ -204,11 +205,13 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     if let (Some(card), None) = (&mut machine.network, args.network.mac_address) {
         card.mac = container::mac(&id);
     }
+    let root = store::directory(root)?;
+    // Held until the container is there, which then has its address.
+    let (network, _given) = membership(args, &mut machine, &root)?;
     let task = plan::plan(args, &machine, &base.execution, container::short(&id))?;
     let exposed = base.execution.exposed_ports.keys();
     let ports = plan::ports(&args.network, exposed)?;
     policy.permits_ports(&ports)?;
-    let root = store::directory(root)?;
     // Held until the container is there, which then has them.
     let wanted = plan::volumes(&args.inside, &base.execution)?;
     let (volumes, _held) = volumes(&wanted, &root, &policy)?;
@@ -223,6 +226,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         rootfs: base.directory,
         machine,
         ports,
+        network,
         kernel: args.kernel.as_ref().map(std::path::absolute).transpose()?,
         command: words
             .map(|word| String::from_utf8_lossy(word).into_owned())
@@ -308,6 +312,32 @@ fn limits(args: &Args) -> Limits {
         }
     }
     limits
+}
+
+/// The container's place in a network of the user's own, with an address in it, and what keeps it free.
+fn membership(
+    args: &Args,
+    machine: &mut VmConfig,
+    root: &Path,
+) -> Result<(Option<Membership>, Option<File>), Failure> {
+    let (Some(name), Some(card)) = (args.network.network.own(), &mut machine.network) else {
+        return Ok((None, None));
+    };
+    let networks = Networks::open(root)?;
+    let given = networks.hold()?;
+    let containers = Containers::open(root)?;
+    let address = networks.address(name, args.network.ip, &containers);
+    card.address = address.map_err(|error| match error {
+        NetworkError::Unknown(_) => {
+            Failure::new(error).hint(format!("`hull network create {name}` makes it."))
+        }
+        error => error.into(),
+    })?;
+    let membership = Membership {
+        name: name.to_owned(),
+        aliases: args.network.network_alias.clone(),
+    };
+    Ok((Some(membership), Some(given)))
 }
 
 /// What the container is to see of the host, and what keeps it there.

@@ -67,6 +67,12 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         Restart::Always => ("always", 0),
     };
     let card = config.machine.network.as_ref();
+    let membership = config.network.as_ref();
+    let network = match (membership, card) {
+        (Some(membership), _) => membership.name.as_str(),
+        (None, Some(_)) => "default",
+        (None, None) => "none",
+    };
     let mut ports = serde_json::Map::new();
     for bound in state.bound() {
         let key = format!("{}/{}", bound.guest, publish::name(bound.transport));
@@ -123,7 +129,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "ShmSize": task.container.shm_size.unwrap_or(64 << 20),
             "StorageOpt": { "size": config.storage.to_string() },
             "ReadonlyRootfs": task.container.read_only,
-            "NetworkMode": if card.is_some() { "default" } else { "none" },
+            "NetworkMode": network,
         },
         "NetworkSettings": match card {
             None => json!({ "Networks": { "none": {} }, "Ports": {} }),
@@ -140,6 +146,10 @@ fn describe(container: &Container) -> Result<Value, Failure> {
                 }),
                 "Rate": { "In": card.rates.inward, "Out": card.rates.outward },
                 "Ports": ports,
+                "Networks": { network: {
+                    "IPAddress": card.address.to_string(),
+                    "Aliases": membership.map_or(&[][..], |membership| &membership.aliases),
+                } },
             }),
         },
         "Config": {

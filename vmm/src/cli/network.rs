@@ -6,16 +6,20 @@ use std::str::FromStr;
 
 use network::{Rates, Rule, RuleError, SLOWEST, Transport};
 
-use super::{Size, SizeError};
+use super::{Size, SizeError, is_name};
 use crate::publish::{self, PublishError, Published};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     /// What the container is connected to: default (out to wherever the host gets, nothing in but
-    /// what -p publishes) or none
+    /// what -p publishes), none, or the same as default with the other containers of a network that
+    /// `hull network create` made
     #[arg(long, value_name = "NETWORK", alias = "net", default_value = "default")]
     pub(crate) network: Connection,
+    /// What else than its name the container is called in its network
+    #[arg(long, value_name = "NAME", alias = "net-alias")]
+    pub(crate) network_alias: Vec<String>,
     /// Lead a port of the host's, or a range of ports, to one of the container's; without a host's
     /// port, any that is free
     #[arg(short, long, value_name = "[[IP:][PORT]:]PORT[/PROTOCOL]")]
@@ -26,7 +30,8 @@ pub(crate) struct Network {
     /// Name a port for --publish-all
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub(crate) expose: Vec<Exposed>,
-    /// The container's address, 10.0.2.3 to 10.0.2.254 [default: 10.0.2.15]
+    /// The container's address, 10.0.2.3 to 10.0.2.254 [default: 10.0.2.15; in a network of one's own, the
+    /// first that is free]
     #[arg(long, value_name = "IP")]
     pub(crate) ip: Option<Ipv4Addr>,
     /// Hardware address of the container's network card, which no other container has [default: the
@@ -45,10 +50,22 @@ pub(crate) struct Network {
 }
 
 /// What a container is connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Connection {
     Default,
     None,
+    /// A network of the user's own, by name.
+    Own(String),
+}
+
+impl Connection {
+    /// The network of the user's own.
+    pub(crate) fn own(&self) -> Option<&str> {
+        match self {
+            Self::Own(name) => Some(name),
+            Self::Default | Self::None => None,
+        }
+    }
 }
 
 /// Networks that hull does not have.
@@ -60,8 +77,8 @@ pub(crate) enum ConnectionError {
     Host,
     #[error("a container has a kernel of its own, which cannot share another container's network")]
     Container,
-    #[error("there are no networks of one's own yet: default or none")]
-    Own,
+    #[error("no name of a network: letters, digits, and then also `_`, `.` and `-`, two at least")]
+    Name,
 }
 
 impl FromStr for Connection {
@@ -73,7 +90,8 @@ impl FromStr for Connection {
             "none" => Ok(Self::None),
             "host" => Err(ConnectionError::Host),
             text if text.starts_with("container:") => Err(ConnectionError::Container),
-            _ => Err(ConnectionError::Own),
+            text if is_name(text) => Ok(Self::Own(text.to_owned())),
+            _ => Err(ConnectionError::Name),
         }
     }
 }

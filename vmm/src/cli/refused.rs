@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 const NO_OTHER_VOLUMES: &str =
     "Name the volumes once more with -v; there is one kind of them, on this host.";
-const NO_NETWORK: &str = "Containers do not see each other yet: publish a port of one with -p, and reach it from the other with --add-host NAME:host-gateway.";
+const NO_NETWORK: &str = "Containers of one network see each other by name: `hull network create NETWORK`, then --network NETWORK and --network-alias NAME.";
 const OWN_KERNEL: &str = "Leave it out: each container has a kernel of its own, and shares no namespace with the host or another container.";
 const NO_DEVICES: &str = "Devices of the host are never passed into a container; --privileged gives it its own kernel's /dev/fuse, /dev/kmsg and /dev/net/tun.";
 const WHOLE_MACHINE: &str =
@@ -16,16 +16,7 @@ const FLAGS: [(&[&str], &str); 6] = [
         "--storage SIZE bounds what the container may write.",
     ),
     (&["--volumes-from", "--volume-driver"], NO_OTHER_VOLUMES),
-    (
-        &[
-            "--ip6",
-            "--link",
-            "--link-local-ip",
-            "--network-alias",
-            "--net-alias",
-        ],
-        NO_NETWORK,
-    ),
+    (&["--ip6", "--link", "--link-local-ip"], NO_NETWORK),
     (
         &[
             "--userns",

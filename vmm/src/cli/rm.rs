@@ -8,7 +8,7 @@ use super::ask;
 use super::ps::{self, Filter};
 use crate::container::{Container, ContainerError};
 use crate::failure::Failure;
-use crate::{signal, volume};
+use crate::{networks, signal, volume};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -73,6 +73,9 @@ pub(super) fn rename(args: &RenameArgs, root: Option<PathBuf>) -> Result<ExitCod
     containers
         .rename(&mut container, &args.name)
         .map_err(|error| Failure::new(error).code(1))?;
+    if container.is_supervised() {
+        networks::call(&container)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,7 +24,8 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Save a container as it is now: it stands still meanwhile, and goes on as if nothing had
-    /// been. `hull run --from NAME` goes on from there. Not of containers with a terminal or volumes
+    /// been. `hull run --from NAME` goes on from there. Not of containers with a terminal,
+    /// volumes or a network of one's own
     Create(CreateArgs),
     /// List the snapshots
     #[command(visible_alias = "list")]
@@ -168,6 +169,12 @@ fn saved(socket: &Socket) -> Result<(), String> {
 fn refuse(config: &Config) -> Result<(), Failure> {
     let (what, hint) = if config.tty {
         ("a terminal", "Run it without -t.")
+    } else if config.network.is_some() {
+        // Its kernel knows the address by which the others know it.
+        (
+            "an address in a network of one's own",
+            "Run it on the default network.",
+        )
     } else if config.shared().next().is_some() {
         (
             "directories of the host",

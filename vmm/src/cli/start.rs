@@ -116,7 +116,7 @@ fn start(container: Container, root: Option<PathBuf>, first: &Request) -> Result
 /// Whether the policies of today let a container run that was asked for so.
 pub(super) fn permit(config: &Config, store: &Store) -> Result<(), Failure> {
     let policy = Policy::of_system()?;
-    policy.permits_shape(&config.machine)?;
+    policy.permits_shape(&config.machine, config.own_network())?;
     match &config.rootfs {
         Some(directory) => policy.permits_rootfs(&directory.path, directory.read_only)?,
         None => {

@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         config.machine.memory = memory.unwrap_or(config.machine.memory);
         config.machine.cpus = cpus.unwrap_or(config.machine.cpus);
         config.restart = args.restart.unwrap_or(config.restart);
-        policy.permits_shape(&config.machine)?;
+        policy.permits_shape(&config.machine, config.own_network())?;
         if config.remove && config.restart != Restart::No {
             return Err(Failure::new(
                 "What is removed at its end cannot be started again",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Check;
 use super::log::Limits;
 use crate::config::{Root, VmConfig};
+use crate::networks::Membership;
 use crate::publish::Publish;
 
 /// A container as it was asked for.
@@ -32,6 +33,9 @@ pub(crate) struct Config {
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub(crate) ports: Vec<Publish>,
+    /// The network of the user's own that it is in.
+    #[serde(default)]
+    pub(crate) network: Option<Membership>,
     /// A kernel of the user's own.
     pub(crate) kernel: Option<PathBuf>,
     /// The command, for lists.
@@ -87,6 +91,12 @@ impl Config {
     /// All that it sees of the host, in the order of the numbers in its machine.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Volume> {
         self.rootfs.iter().chain(&self.volumes)
+    }
+
+    /// The name of the network of the user's own that it is in.
+    pub(crate) fn own_network(&self) -> Option<&str> {
+        let membership = self.network.as_ref()?;
+        Some(membership.name.as_str())
     }
 
     /// Whether what it writes is there when it does not run.

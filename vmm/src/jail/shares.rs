@@ -25,6 +25,9 @@ pub(crate) struct Share {
 pub(crate) struct Shares {
     /// The shares.
     pub(crate) all: Vec<Share>,
+    /// The directory where the guest's neighbours are. Nothing in it is opened or changes; what may be done there is to send to sockets
+    /// and to read links, by paths that begin with its descriptor's number.
+    pub(crate) neighbours: Option<OwnedFd>,
     /// `/proc/self/fd`, once in the jail.
     pub(crate) descriptors: Option<OwnedFd>,
     /// The process acts for root, who may do everything with all files.
@@ -41,11 +44,12 @@ impl Shares {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.neighbours.is_none()
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.all.iter().map(|share| share.root.as_fd())
+        let shares = self.all.iter().map(|share| share.root.as_fd());
+        shares.chain(self.neighbours.as_ref().map(AsFd::as_fd))
     }
 
     /// Makes mounts of them, if this process is `apart` from the host's; those that cannot be made stay as they are.
@@ -57,8 +61,14 @@ impl Shares {
         }
         let mut done = Ok(());
         for share in &mut self.all {
-            match detached(share) {
+            match detached(&share.root, share.read_only) {
                 Ok(mount) => share.root = mount,
+                Err(error) => done = Err(error),
+            }
+        }
+        if let Some(directory) = &mut self.neighbours {
+            match detached(directory, true) {
+                Ok(mount) => *directory = mount,
                 Err(error) => done = Err(error),
             }
         }
@@ -88,16 +98,16 @@ impl Shares {
 }
 
 /// The same directory or file, as the root of a mount.
-fn detached(share: &Share) -> io::Result<OwnedFd> {
+fn detached(root: &OwnedFd, read_only: bool) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     // A descriptor leads into the mounts of the process that made it; its path leads to the same among this one's.
-    let link = format!("/proc/self/fd/{}", share.root.as_raw_fd());
+    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
     let path = std::fs::read_link(link)?;
     let mount = sys::clone_mount(&path, true)?;
-    let (meant, found) = (fstat(&share.root)?, fstat(&mount)?);
+    let (meant, found) = (fstat(root)?, fstat(&mount)?);
     if (meant.st_dev, meant.st_ino) != (found.st_dev, found.st_ino) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    sys::restrict_mount(&mount, share.read_only)?;
+    sys::restrict_mount(&mount, read_only)?;
     Ok(mount)
 }

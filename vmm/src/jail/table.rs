@@ -229,6 +229,8 @@ const NETWORK: &[Rule] = &[
     rule(libc::SYS_epoll_ctl, ANY),
     rule(libc::SYS_timerfd_settime, ANY),
     rule(libc::SYS_read, ANY),
+    // What neighbours are called.
+    rule(libc::SYS_readlinkat, ANY),
     // Its counts; lines of its log are plain writes.
     rule(libc::SYS_pwrite64, ANY),
     // A socket for each of the guest's flows, and none of another kind.

@@ -173,8 +173,8 @@ fn resolv_conf(flags: &Inside, network: Option<&Settings>) -> Result<String, Pla
     match network {
         // Without a network device there is nobody to ask.
         None if flags.dns.is_empty() => text.push_str("# This container has no network.\n"),
-        // Where names decide, the gateway hears them.
-        Some(card) if flags.dns.is_empty() || card.egress.is_some() => {
+        // Where names decide, and where it knows some itself, the gateway hears them.
+        Some(card) if flags.dns.is_empty() || card.egress.is_some() || card.neighbours => {
             let _ = writeln!(text, "nameserver {}", GATEWAY.0);
             search = if search.is_empty() {
                 &host.search

@@ -3,13 +3,19 @@
 use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Rates, Settings};
 use protocol::{Address, Bytes, Network};
 
-use super::PlanError;
+use super::{PlanError, is_hostname};
 use crate::cli::{Connection, Egress, Exposed, NetworkFlags, RunArgs};
 use crate::publish::Publish;
 
 /// The network card and what it leads to, if there is one.
 pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
     let flags = &args.network;
+    if flags.network.own().is_none() && !flags.network_alias.is_empty() {
+        return Err(PlanError::NoNeighbours);
+    }
+    if let Some(alias) = flags.network_alias.iter().find(|alias| !is_hostname(alias)) {
+        return Err(PlanError::Alias(alias.clone()));
+    }
     let host = args.inside.add_host.iter().any(|line| line.gateway);
     if flags.network == Connection::None {
         let wants = [
@@ -42,6 +48,7 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
         host,
         egress: (!flags.egress.is_empty()).then(|| rules.collect()),
         resolvers: args.inside.dns.clone(),
+        neighbours: flags.network.own().is_some(),
         rates: flags.net_rate.map_or(Rates::default(), |rate| rate.0),
     }))
 }

@@ -199,6 +199,12 @@ fn there_is_a_network_unless_there_is_to_be_none() {
         let refused = card(&["--ip", address]);
         assert!(matches!(refused, Err(PlanError::Ip(_))), "{address}");
     }
+    let refused = card(&["--network-alias=db"]);
+    assert!(matches!(refused, Err(PlanError::NoNeighbours)));
+    let refused = card(&["--network=back", "--network-alias=a,b"]);
+    assert!(matches!(refused, Err(PlanError::Alias(_))));
+    let member = card(&["--network=back", "--network-alias=db"]);
+    assert!(member.unwrap().unwrap().neighbours);
     let words = [
         "--egress=allow=example.org",
         "--dns=192.0.2.1",

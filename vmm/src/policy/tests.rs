@@ -46,12 +46,12 @@ fn origins(text: &str) -> Vec<String> {
 #[test]
 fn a_rule_holds_for_those_it_names_and_refusals_name_the_rule() {
     let (student, teacher) = (policy(4001, &[]), policy(4002, &[]));
-    assert!(student.permits_shape(&shape(512, 2)).is_ok());
-    assert!(teacher.permits_shape(&shape(4096, 8)).is_ok());
+    assert!(student.permits_shape(&shape(512, 2), None).is_ok());
+    assert!(teacher.permits_shape(&shape(4096, 8), None).is_ok());
     let refusals = [
-        (student.permits_shape(&shape(513, 1)), "students"),
-        (student.permits_shape(&shape(64, 3)), "students"),
-        (teacher.permits_shape(&shape(64, 9)), "everybody"),
+        (student.permits_shape(&shape(513, 1), None), "students"),
+        (student.permits_shape(&shape(64, 3), None), "students"),
+        (teacher.permits_shape(&shape(64, 9), None), "everybody"),
         (
             student.permits_image(&origins("ghcr.io/x/y"), &[]),
             "students",
@@ -61,9 +61,15 @@ fn a_rule_holds_for_those_it_names_and_refusals_name_the_rule() {
         let text = refusal.unwrap_err().to_string();
         assert!(text.contains(rule), "{text}");
     }
-    assert!(policy(7, &[1, 4100]).permits_shape(&shape(513, 1)).is_err());
     assert!(
-        policy(65534, &[]).permits_shape(&shape(513, 1)).is_err(),
+        policy(7, &[1, 4100])
+            .permits_shape(&shape(513, 1), None)
+            .is_err()
+    );
+    assert!(
+        policy(65534, &[])
+            .permits_shape(&shape(513, 1), None)
+            .is_err(),
         "nobody, by name"
     );
 }
@@ -135,7 +141,7 @@ fn what_is_not_understood_is_refused() {
         );
     }
     let policy = Policy::parse("[[rule]]\nname = 'x'\nmemory = 'much'\n", &caller).unwrap();
-    let refusal = policy.permits_shape(&shape(64, 1));
+    let refusal = policy.permits_shape(&shape(64, 1), None);
     assert!(
         matches!(refusal, Err(PolicyError::Memory { .. })),
         "{refusal:?}"
@@ -169,7 +175,7 @@ fn networks_and_ports_are_restricted() {
     let text = r#"
 [[rule]]
 name = "quiet"
-networks = ["default"]
+networks = ["default", "front"]
 host-gateway = false
 publish = ["8000-8010", "53"]
 "#;
@@ -179,18 +185,21 @@ publish = ["8000-8010", "53"]
     };
     let policy = Policy::parse(text, &caller).unwrap();
     let mut config = shape(64, 1);
-    assert!(matches!(
-        policy.permits_shape(&config),
-        Err(PolicyError::Network {
-            network: "none",
-            ..
-        })
-    ));
+    let refused = |own| match policy.permits_shape(&config, own) {
+        Err(PolicyError::Network { network, .. }) => network,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (refused(None).as_str(), refused(Some("back")).as_str()),
+        ("none", "back")
+    );
     config.network = Some(network::Settings::default());
-    policy.permits_shape(&config).unwrap();
+    policy.permits_shape(&config, None).unwrap();
+    policy.permits_shape(&config, Some("front")).unwrap();
+    assert!(policy.permits_shape(&config, Some("back")).is_err());
     config.network.as_mut().unwrap().host = true;
     assert!(matches!(
-        policy.permits_shape(&config),
+        policy.permits_shape(&config, None),
         Err(PolicyError::HostGateway { .. })
     ));
     let ports = |text: &str| policy.permits_ports(&text.parse::<publish::Published>().unwrap().0);

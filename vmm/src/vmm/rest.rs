@@ -72,8 +72,16 @@ pub(super) fn pour(
             counts: copy(&files.counts)?,
         })
     });
+    let neighbours = start.neighbours.as_ref().map(|way| {
+        Ok::<_, VmmError>(network::Neighbours {
+            socket: copy(&way.socket)?,
+            directory: copy(&way.directory)?,
+            prefix: way.prefix,
+        })
+    });
+    let (neighbours, journal) = (neighbours.transpose()?, journal.transpose()?);
     let settings = start.config.network.clone();
-    plug_network(&mut machine, settings, ports, journal.transpose()?)?;
+    plug_network(&mut machine, settings, ports, neighbours, journal)?;
     timings.built = now();
     let machine = machine.restore(&state)?;
     timings.loaded = now();

@@ -7,7 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use network::{Files, Port, Transport};
+use network::{Files, Neighbours, Port, Transport};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -33,11 +33,18 @@ const FIXED_DESCRIPTORS: usize = 4;
 const REST_DESCRIPTORS: usize = 2;
 /// Files of a network's journal.
 const JOURNAL: usize = 2;
+/// A network's way to others: the socket and the directory.
+const NEIGHBOURS: usize = 2;
 /// Most shares.
 pub(crate) const MOST_SHARES: usize = 64;
 /// All at once.
-const MOST_DESCRIPTORS: usize =
-    FIXED_DESCRIPTORS + REST_DESCRIPTORS + MOST_DISKS + MOST_PORTS + JOURNAL + MOST_SHARES;
+const MOST_DESCRIPTORS: usize = FIXED_DESCRIPTORS
+    + REST_DESCRIPTORS
+    + MOST_DISKS
+    + MOST_PORTS
+    + JOURNAL
+    + NEIGHBOURS
+    + MOST_SHARES;
 
 /// All that a VMM process needs.
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub(crate) struct Start {
     pub(crate) ports: Vec<Port>,
     /// Where the network writes down what passes.
     pub(crate) journal: Option<Files>,
+    /// The way to the other guests of its network.
+    pub(crate) neighbours: Option<Neighbours>,
     /// Directories and files of the host that the guest finds, by these numbers, in its one file system device.
     pub(crate) shares: Vec<Share>,
     /// What is to become of the machine.
@@ -120,6 +129,7 @@ struct Letter {
     read_only: Vec<bool>,
     ports: Vec<(Transport, u16)>,
     journal: bool,
+    neighbours: bool,
     shares_read_only: Vec<bool>,
     goal: Purpose,
 }
@@ -128,12 +138,13 @@ impl Letter {
     /// How many descriptors come with it, beside the fixed ones.
     fn count(&self) -> usize {
         let journal = if self.journal { JOURNAL } else { 0 };
+        let neighbours = if self.neighbours { NEIGHBOURS } else { 0 };
         let rest = match self.goal {
             Purpose::Boot => 0,
             Purpose::Restore(_) | Purpose::Save(_) => REST_DESCRIPTORS,
         };
         let shares = self.shares_read_only.len();
-        rest + self.read_only.len() + shares + self.ports.len() + journal
+        rest + self.read_only.len() + shares + self.ports.len() + journal + neighbours
     }
 }
 
@@ -201,8 +212,10 @@ impl Start {
                 .map(|port| (port.transport, port.guest))
                 .collect(),
             journal: self.journal.is_some(),
+            neighbours: self.neighbours.is_some(),
         };
         let journal = self.journal.iter();
+        let neighbours = self.neighbours.iter();
         let text = postcard::to_allocvec(&letter)?;
         let fixed = [&self.kvm, &self.kernel, &self.initramfs, &self.channel];
         let descriptors: Vec<BorrowedFd<'_>> = fixed
@@ -216,6 +229,7 @@ impl Start {
             .chain(self.disks.iter().map(|disk| &disk.file))
             .chain(self.shares.iter().map(|share| &share.root))
             .chain(self.ports.iter().map(|port| &port.socket))
+            .chain(neighbours.flat_map(|way| [&way.socket, &way.directory]))
             .chain(journal.flat_map(|files| [&files.log, &files.counts]))
             .map(AsFd::as_fd)
             .collect();
@@ -302,6 +316,17 @@ impl Start {
                 socket,
             })
             .collect();
+        let neighbours = match letter.neighbours {
+            false => None,
+            true => match (descriptors.next(), descriptors.next()) {
+                (Some(socket), Some(directory)) => Some(Neighbours {
+                    socket,
+                    directory,
+                    prefix: "",
+                }),
+                _ => return Err(StartError::Descriptors(count)),
+            },
+        };
         let journal = match (descriptors.next(), descriptors.next()) {
             (Some(log), Some(counts)) => Some(Files { log, counts }),
             _ => None,
@@ -316,6 +341,7 @@ impl Start {
             goal,
             ports,
             journal,
+            neighbours,
             shares,
         })
     }

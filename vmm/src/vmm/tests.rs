@@ -54,6 +54,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         goal: Goal::Boot,
         ports: Vec::new(),
         journal: None,
+        neighbours: None,
         shares: Vec::new(),
     };
     start.send(&ours).unwrap();
@@ -137,6 +138,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         disks: vec![],
         ports: vec![],
         journal: None,
+        neighbours: None,
         goal: Goal::Boot,
         shares: Vec::new(),
     };

@@ -22,13 +22,21 @@ impl Stack {
             guest,
             remote: (remote, port),
         };
+        let length = frame.left();
+        let query = match port == dns::PORT && link::is_gateway(remote) {
+            true => datagram::read(&mut frame)?,
+            false => Vec::new(),
+        };
+        if let Some(answer) = self.name_of_neighbour(&query) {
+            return self.say_datagram(&key, &answer);
+        }
         let number = match self.flows.find(&key) {
             Some(number) => number,
             None => match self.open(&key, Some(port)) {
                 Some(number) => number,
                 None => {
                     let mut head = Vec::new();
-                    wire::write_udp(&mut head, guest, port, frame.left());
+                    wire::write_udp(&mut head, guest, port, length);
                     self.say_unreachable(remote, wire::UDP, &head, Unreachable::Port);
                     return None;
                 }
@@ -41,7 +49,6 @@ impl Stack {
         flow.idle = 0;
         match (&mut flow.content, &flow.way) {
             (Content::Dns { question, asked }, Way::Own(socket)) => {
-                let query = datagram::read(&mut frame)?;
                 if *asked != 0 && resolvers > 1 {
                     // The one asked before does not answer.
                     self.resolver = self.resolver.wrapping_add(1);
@@ -157,6 +164,7 @@ impl Stack {
         let (key, flow) = self.flows.get(number)?;
         match flow {
             Flow::Tcp(_) => None,
+            Flow::Neighbours => self.hear_neighbour(),
             Flow::Port(port) => {
                 let guest = port.guest;
                 let received = recvfrom(&port.socket, &mut self.buffer[..], RecvFlags::DONTWAIT);

@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
 use super::*;
@@ -26,7 +27,7 @@ pub fn frames(bytes: &[u8]) {
         egress: Some(Vec::new()),
         ..Settings::default()
     };
-    let mut stack = Stack::new(settings, Vec::new(), None).unwrap();
+    let mut stack = Stack::new(settings, Vec::new(), None, None).unwrap();
     let (mut host, remote) = connection(&mut stack);
     let key = Key {
         protocol: wire::TCP,

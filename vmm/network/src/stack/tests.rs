@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod hostile;
+mod neighbours;
 mod rates;
 mod tcp;
 
@@ -10,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
 use super::*;
@@ -52,7 +55,7 @@ impl Guest {
 
     pub(super) fn with_ports(settings: Settings, ports: Vec<Port>) -> Self {
         Self {
-            stack: Stack::new(settings, ports, None).unwrap(),
+            stack: Stack::new(settings, ports, None, None).unwrap(),
             offload: ALL,
         }
     }

@@ -8,7 +8,9 @@ fn networks_that_cannot_be_are_refused_with_the_reason() {
     let reason = |text: &str| text.parse::<Connection>().unwrap_err().to_string();
     assert!(reason("host").contains("host-gateway"));
     assert!(reason("container:db").contains("another container's"));
-    assert!(reason("backend").contains("yet"));
+    assert!(reason("a/b").contains("no name"));
+    let own: Connection = "backend".parse().unwrap();
+    assert_eq!(own.own(), Some("backend"));
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn start(disks: usize) -> Start {
         disks,
         ports: Vec::new(),
         journal: None,
+        neighbours: None,
         shares: Vec::new(),
         goal: Goal::Boot,
     }
@@ -170,6 +171,7 @@ fn a_closed_socket_is_told_from_garbage() {
         goal: Purpose::Boot,
         ports: vec![],
         journal: false,
+        neighbours: false,
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();
