@@ -86,7 +86,7 @@ impl Host {
                     most = most.max(
                         processes()
                             .iter()
-                            .map(|id| own_memory(id))
+                            .map(|id| own_memory(id, MEMORY))
                             .max()
                             .unwrap_or(0),
                     );
@@ -109,8 +109,9 @@ impl Drop for Host {
     }
 }
 
-/// Memory in MiB that a process holds, but for a mapping that has the size of the guest's memory. Nothing for one that is gone.
-pub(crate) fn own_memory(process: &str) -> u64 {
+/// Memory in MiB that a process holds, but for a mapping that has the size of the guest's memory, also in MiB. Nothing for one that
+/// is gone.
+pub(crate) fn own_memory(process: &str, guest: u64) -> u64 {
     let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
     let number = |line: &str, name: &str| -> Option<u64> {
         let rest = line.strip_prefix(name)?;
@@ -119,7 +120,7 @@ pub(crate) fn own_memory(process: &str) -> u64 {
     let (mut size, mut sum) = (0, 0);
     for line in maps.lines() {
         size = number(line, "Size:").unwrap_or(size);
-        if size != MEMORY * 1024 {
+        if size != guest * 1024 {
             sum += number(line, "Rss:").unwrap_or(0);
         }
     }

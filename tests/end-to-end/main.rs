@@ -33,6 +33,7 @@ mod storage;
 mod streams;
 mod terminal;
 mod timings;
+mod traffic;
 mod upsets;
 mod volumes;
 mod warm;

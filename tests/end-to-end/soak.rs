@@ -422,7 +422,7 @@ fn alone_a_stalled_reader_costs_no_memory() {
     let most = || {
         processes()
             .iter()
-            .map(|id| own_memory(id))
+            .map(|id| own_memory(id, MEMORY))
             .max()
             .unwrap_or(0)
     };

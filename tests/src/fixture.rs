@@ -47,7 +47,7 @@ pub fn python() -> String {
     format!("docker-archive:{}", path("python.tar").display())
 }
 
-/// Debian with redis, nginx and postgresql.
+/// Debian with redis, nginx and postgresql, and with curl, wget, apt and iperf3.
 #[must_use]
 pub fn servers() -> String {
     format!("docker-archive:{}", path("servers.tar").display())
@@ -123,7 +123,7 @@ pub fn make_python() -> Result<()> {
 /// Makes the image of servers, unless it is there. Needs the same and takes as long.
 pub fn make_servers() -> Result<()> {
     let options = [
-        "--include=redis-server,nginx-light,postgresql-15,wget",
+        "--include=redis-server,nginx-light,postgresql-15,apt,curl,iperf3,wget",
         // What no test asks for and would be most of the bytes, the just-in-time compiler first.
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/bitcode/*",
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/llvmjit*",
@@ -142,7 +142,7 @@ pub fn make_servers() -> Result<()> {
     })
 }
 
-/// Makes an image of Debian's essential packages and more, unless it is there.
+/// Makes an image of Debian's essential packages and more, unless it is there as it is to be.
 fn make_debian(
     name: &str,
     options: &[&str],
@@ -150,7 +150,9 @@ fn make_debian(
     image: impl FnOnce(Vec<u8>) -> Result<Image>,
 ) -> Result<()> {
     let file = format!("{name}.tar");
-    if path(&file).exists() {
+    let (stamp, recipe) = (path(&format!("{name}.recipe")), options.join("\n"));
+    let made = std::fs::read_to_string(&stamp).is_ok_and(|made| made == recipe);
+    if made && path(&file).exists() {
         return Ok(());
     }
     std::fs::create_dir_all(path(""))?;
@@ -182,7 +184,8 @@ fn make_debian(
         config: json!({ "Cmd": [command], "Env": [PATH] }),
         ..image(std::fs::read(root)?)?
     };
-    write(&file, &image.docker_archive(&format!("{name}:latest"))?)
+    write(&file, &image.docker_archive(&format!("{name}:latest"))?)?;
+    Ok(std::fs::write(stamp, recipe)?)
 }
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -38,6 +38,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("openssl", "openssl"),
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
+        // What loads servers in containers, and what they are measured against.
+        ("iperf3", "iperf3"),
+        ("redis-benchmark", "redis-tools"),
+        ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
         STRACE,
     ]);
     apt::need(&packages)?;
