@@ -77,4 +77,8 @@ fn the_kernels_log_is_shown_only_when_asked_for() {
         .run("echo out")
         .prints("out\n")
         .complains("Linux version");
+    vm().option("--kernel-log=initcalls")
+        .run("echo out")
+        .prints("out\n")
+        .complains(" returned 0 after ");
 }

@@ -61,7 +61,7 @@ mod update;
 mod version;
 mod volume;
 
-pub(crate) use create::Args as RunArgs;
+pub(crate) use create::{Args as RunArgs, KernelLog};
 pub(crate) use inside::{Capabilities, Inside, Mount, Security, Source, Volume, is_name};
 pub(crate) use network::{Connection, Egress, Exposed, Mac, Network as NetworkFlags};
 pub(crate) use size::{Size, SizeError};

@@ -16,6 +16,9 @@ pub(crate) struct VmConfig {
     pub(crate) cpus: Cpus,
     /// Carry the guest kernel's whole log to the VMM's standard error, not only its last words.
     pub(crate) kernel_log: bool,
+    /// With what each of the kernel's initcalls takes.
+    #[serde(default)]
+    pub(crate) initcalls: bool,
     /// What to do on a host that forbids a layer of the VMM's jail.
     pub(crate) jail: jail::Mode,
     /// The network card and what it leads to; `None`: there is none.
@@ -32,6 +35,7 @@ impl Default for VmConfig {
             memory: Memory::DEFAULT,
             cpus: Cpus::ONE,
             kernel_log: false,
+            initcalls: false,
             jail: jail::Mode::default(),
             network: None,
             root: Root::default(),

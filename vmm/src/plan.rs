@@ -13,7 +13,7 @@ use image::Execution;
 use protocol::{Bytes, Process, ProcessId};
 
 use crate::agent::Task;
-use crate::cli::{RunArgs, Size};
+use crate::cli::{KernelLog, RunArgs, Size};
 use crate::config::{ConfigError, Cpus, Memory, VmConfig};
 use crate::terminal;
 
@@ -101,7 +101,8 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
     Ok(VmConfig {
         memory: memory(args.memory)?,
         cpus: cpus(&args.cpus)?,
-        kernel_log: args.kernel_log,
+        kernel_log: args.kernel_log.is_some(),
+        initcalls: args.kernel_log == Some(KernelLog::Initcalls),
         jail: args.jail,
         network: network::settings(args)?,
         root: args.root(),

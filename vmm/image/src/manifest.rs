@@ -142,6 +142,19 @@ impl Compression {
 }
 
 impl Descriptor {
+    /// Of these bytes, which are this.
+    #[must_use]
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            platform: None,
+            urls: None,
+            annotations: None,
+        }
+    }
+
     /// Refuses a layer that cannot be read: foreign ones, encrypted ones, other archives.
     pub fn check_layer(&self) -> Result<(), DocumentError> {
         let name = self.media_type.as_str();

@@ -26,6 +26,15 @@ use crate::{host, human, jail, plan, signal, store};
 
 mod base;
 
+/// How much of the guest kernel's log is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KernelLog {
+    /// What it says by itself
+    All,
+    /// And what each of its initcalls takes
+    Initcalls,
+}
+
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Args {
@@ -112,9 +121,10 @@ pub(crate) struct Args {
     /// Boot this kernel (an uncompressed ELF with a PVH entry) instead of hull's
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
-    /// Show the guest kernel's log on standard error
-    #[arg(long)]
-    pub(crate) kernel_log: bool,
+    /// Show the guest kernel's log on standard error; `initcalls` adds what each
+    /// part of its start takes
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) kernel_log: Option<KernelLog>,
     /// What to do on a host that forbids a layer of the VMM's jail: go on with
     /// the others, or run nothing
     #[arg(long, value_name = "MODE", default_value = "auto")]
@@ -177,7 +187,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--rm and --restart do not go together: what is removed cannot be started again",
         ));
     }
-    if args.start == container::Way::Warm && args.kernel_log {
+    if args.start == container::Way::Warm && args.kernel_log.is_some() {
         return Err(Failure::new(
             "--start warm and --kernel-log do not go together: the kernel of a template has booted long ago",
         ));

@@ -31,6 +31,7 @@ fn a_received_config_is_checked_again() {
         memory: Memory(7),
         cpus: Cpus(99),
         kernel_log: true,
+        initcalls: true,
         jail: crate::jail::Mode::Auto,
         network: None,
         root: Root::Image,

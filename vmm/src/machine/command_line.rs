@@ -12,6 +12,8 @@ const ALWAYS: &str = "reboot=k panic=-1";
 const QUIET: &str = "loglevel=1 earlyprintk=serial,0x3f8,115200,keep";
 /// With the log: the UART until the console device takes over.
 const LOUD: &str = "ignore_loglevel earlyprintk=serial,0x3f8,115200 console=hvc0";
+/// With the log of initcalls: not the UART, for each letter is an exit, and what an initcall says would be most of its time.
+const INITCALLS: &str = "ignore_loglevel console=hvc0 initcall_debug";
 /// Waiting for other processors is interrupting them, instead of waiting for their next tick.
 const SMP: &str = "rcupdate.rcu_expedited=1";
 /// All devices reach all memory: no buffers need be set aside below 4 GiB.
@@ -30,7 +32,12 @@ impl CommandLine {
     /// The options for a guest of this shape, without devices. A kernel compares each with hundreds of names: none is here
     /// for beauty.
     pub(crate) fn new(config: &VmConfig) -> Self {
-        let mut options = vec![if config.kernel_log { LOUD } else { QUIET }, ALWAYS];
+        let log = match (config.kernel_log, config.initcalls) {
+            (false, _) => QUIET,
+            (true, false) => LOUD,
+            (true, true) => INITCALLS,
+        };
+        let mut options = vec![log, ALWAYS];
         if config.cpus != Cpus::ONE {
             options.push(SMP);
         }

@@ -9,10 +9,10 @@ use image::registry::{Downloads, Progress, RegistryError, Repository};
 use image::{Descriptor, Digest, media_type};
 
 use crate::faults::{Action, Faults, Seen};
-use crate::fixture::{Home, Image, Registry, descriptor, name, noise};
+use crate::fixture::{Home, Image, Registry, name, noise};
 
 fn layers(image: &Image) -> Vec<Descriptor> {
-    let describe = |layer: &Vec<u8>| descriptor(media_type::OCI_LAYER, layer);
+    let describe = |layer: &Vec<u8>| Descriptor::of(media_type::OCI_LAYER, layer);
     image.layers.iter().map(describe).collect()
 }
 

@@ -172,17 +172,6 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
         .collect()
 }
 
-pub(crate) fn descriptor(kind: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: kind.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        platform: None,
-        urls: None,
-        annotations: None,
-    }
-}
-
 /// An image as bytes. Its layers are what one likes: the client does not look into them.
 pub(crate) struct Image {
     pub(crate) config: Vec<u8>,
@@ -205,10 +194,10 @@ impl Image {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-            config: descriptor(media_type::OCI_CONFIG, &config),
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
             layers: layers
                 .iter()
-                .map(|layer| descriptor(media_type::OCI_LAYER, layer))
+                .map(|layer| Descriptor::of(media_type::OCI_LAYER, layer))
                 .collect(),
             annotations: None,
         };
@@ -227,7 +216,7 @@ impl Image {
     pub(crate) fn publish(&self, client: &Client, to: &Reference) {
         let repository = client.open_for_push(to).unwrap();
         for blob in self.layers.iter().chain([&self.config]) {
-            let described = descriptor("", blob);
+            let described = Descriptor::of("", blob);
             repository
                 .push_blob(&described, Content::Bytes(blob), None)
                 .unwrap();

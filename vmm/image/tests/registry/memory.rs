@@ -5,9 +5,9 @@ use std::process::Command;
 
 use image::reference::Reference;
 use image::registry::Content;
-use image::{Digest, Manifest, Platform, Pull, Store, media_type};
+use image::{Descriptor, Digest, Manifest, Platform, Pull, Store, media_type};
 
-use crate::fixture::{Home, Registry, descriptor, noise, run};
+use crate::fixture::{Home, Registry, noise, run};
 
 const ROOT: &str = "HULL_TEST_MEMORY_ROOT";
 const FROM: &str = "HULL_TEST_MEMORY_FROM";
@@ -64,7 +64,7 @@ fn sixty_layers_are_pulled_in_little_memory() {
         let path = format!("file{number}");
         tar.append_data(&mut header, path, &content[..]).unwrap();
         let tar = tar.into_inner().unwrap();
-        let layer = descriptor(media_type::OCI_LAYER, &tar);
+        let layer = Descriptor::of(media_type::OCI_LAYER, &tar);
         repository
             .push_blob(&layer, Content::Bytes(&tar), None)
             .unwrap();
@@ -75,7 +75,7 @@ fn sixty_layers_are_pulled_in_little_memory() {
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = config.to_string().into_bytes();
-    let described = descriptor(media_type::OCI_CONFIG, &config);
+    let described = Descriptor::of(media_type::OCI_CONFIG, &config);
     repository
         .push_blob(&described, Content::Bytes(&config), None)
         .unwrap();

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::registry::{Content, RegistryError};
-use image::{Digest, media_type};
+use image::{Descriptor, Digest, media_type};
 
 use crate::faults::{Action, Faults};
-use crate::fixture::{Home, Image, Registry, descriptor, name, noise};
+use crate::fixture::{Home, Image, Registry, name, noise};
 
 #[test]
 fn what_is_there_is_not_sent_again() {
@@ -34,7 +34,7 @@ fn a_blob_of_a_neighbour_is_mounted() {
     let repository = client
         .open_for_push(&name(&faults.address, "second:1"))
         .unwrap();
-    let layer = descriptor("", &image.layers[0]);
+    let layer = Descriptor::of("", &image.layers[0]);
     let sent = repository
         .push_blob(&layer, Content::Bytes(&image.layers[0]), Some("first"))
         .unwrap();
@@ -44,7 +44,7 @@ fn a_blob_of_a_neighbour_is_mounted() {
     let other = noise(2, 1000);
     let sent = repository
         .push_blob(
-            &descriptor("", &other),
+            &Descriptor::of("", &other),
             Content::Bytes(&other),
             Some("first"),
         )
@@ -72,7 +72,7 @@ fn a_file_is_sent_as_it_is_and_again_after_a_break() {
         .open_for_push(&name(&faults.address, "app:1"))
         .unwrap();
     let push = |repository: &image::registry::Repository| {
-        repository.push_blob(&descriptor("", &bytes), Content::File(&file), None)
+        repository.push_blob(&Descriptor::of("", &bytes), Content::File(&file), None)
     };
     assert!(push(&repository).unwrap());
     // Each try is an upload of its own: the broken one is lost.
@@ -95,7 +95,7 @@ fn a_file_is_sent_as_it_is_and_again_after_a_break() {
         .map(std::sync::Arc::new)
         .unwrap();
     let mut got = Vec::new();
-    std::io::copy(&mut stored.blob(&descriptor("", &bytes)), &mut got).unwrap();
+    std::io::copy(&mut stored.blob(&Descriptor::of("", &bytes)), &mut got).unwrap();
     assert!(got == bytes);
 }
 
@@ -107,7 +107,7 @@ fn a_wrong_digest_is_refused_by_the_registry_and_by_us() {
         .client()
         .open_for_push(&registry.name("app:1"))
         .unwrap();
-    let mut wrong = descriptor("", b"one");
+    let mut wrong = Descriptor::of("", b"one");
     wrong.digest = Digest::of(b"two");
     let error = repository
         .push_blob(&wrong, Content::Bytes(b"one"), None)
@@ -156,7 +156,7 @@ fn an_upload_elsewhere_gets_no_credentials() {
         .unwrap();
     assert!(
         repository
-            .push_blob(&descriptor("", b"x"), Content::Bytes(b"x"), None)
+            .push_blob(&Descriptor::of("", b"x"), Content::Bytes(b"x"), None)
             .unwrap()
     );
     let seen = elsewhere.seen();

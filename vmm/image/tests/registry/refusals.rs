@@ -1,10 +1,10 @@
 //! Content that is not what it should be, and answers that are none.
 
 use image::registry::{Fault, RegistryError};
-use image::{Digest, DocumentError, Index, Platform, media_type};
+use image::{Descriptor, Digest, DocumentError, Index, Platform, media_type};
 
 use crate::faults::{Action, Faults, Seen};
-use crate::fixture::{Home, Image, Registry, descriptor, name, noise};
+use crate::fixture::{Home, Image, Registry, name, noise};
 use crate::pull::{failure, published};
 
 /// Lets everything pass but what `matches`, which gets `action`.
@@ -188,7 +188,7 @@ fn documents_that_are_no_image_are_refused_with_a_reason() {
     assert!(matches!(error, RegistryError::Ambiguous { .. }), "{error}");
     let both = format!(
         r#"{{"schemaVersion":2,"manifests":[],"config":{0},"layers":[]}}"#,
-        serde_json::to_string(&descriptor("x", b"")).unwrap()
+        serde_json::to_string(&Descriptor::of("x", b"")).unwrap()
     );
     for kind in [
         media_type::OCI_INDEX,
@@ -246,7 +246,7 @@ fn push_index(
         manifests: entries
             .iter()
             .map(|(architecture, bytes, kind)| {
-                let mut entry = descriptor(kind, bytes);
+                let mut entry = Descriptor::of(kind, bytes);
                 entry.platform = Some(Platform {
                     os: "linux".to_owned(),
                     architecture: (*architecture).to_owned(),

@@ -13,7 +13,7 @@ use image::trust::{Policy, TrustError, Verdict};
 use image::{Descriptor, Digest, Manifest, Platform, media_type};
 
 use crate::faults::{Action, Faults};
-use crate::fixture::{Home, Image, Registry, descriptor, name, noise, run};
+use crate::fixture::{Home, Image, Registry, name, noise, run};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
@@ -100,7 +100,7 @@ pub(crate) fn attach(
     let repository = home.client().open_for_push(&to).unwrap();
     let mut layers: Vec<Descriptor> = Vec::new();
     for (payload, signature) in signed {
-        let mut layer = descriptor(PAYLOAD, payload);
+        let mut layer = Descriptor::of(PAYLOAD, payload);
         let annotation = (
             "dev.cosignproject.cosign/signature".to_owned(),
             BASE64.encode(signature),
@@ -114,7 +114,7 @@ pub(crate) fn attach(
     let diff_ids: Vec<&Digest> = layers.iter().map(|layer| &layer.digest).collect();
     let config = serde_json::json!({"architecture":"","os":"","config":{},"rootfs":{"type":"layers","diff_ids":diff_ids}});
     let config = serde_json::to_vec(&config).unwrap();
-    let described = descriptor(media_type::OCI_CONFIG, &config);
+    let described = Descriptor::of(media_type::OCI_CONFIG, &config);
     repository
         .push_blob(&described, Content::Bytes(&config), None)
         .unwrap();
@@ -319,7 +319,7 @@ fn a_signed_index_vouches_for_what_it_names() {
     let (registry, home, image) = published();
     let key = Key::new(&home, "right", Kind::P256);
     let demand = policy(&home, &signed_by(&key, "matchRepository"));
-    let mut entry = descriptor(media_type::OCI_MANIFEST, &image.manifest);
+    let mut entry = Descriptor::of(media_type::OCI_MANIFEST, &image.manifest);
     entry.platform = Some(Platform::host());
     let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry]});
     let index = serde_json::to_vec(&index).unwrap();

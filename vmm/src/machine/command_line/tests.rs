@@ -39,6 +39,20 @@ fn the_shape_of_the_machine_adds_options() {
 }
 
 #[test]
+fn a_log_of_initcalls_is_not_written_letter_by_letter() {
+    let config = VmConfig {
+        kernel_log: true,
+        initcalls: true,
+        ..VmConfig::default()
+    };
+    let text = text(CommandLine::new(&config));
+    assert!(
+        text.contains("initcall_debug") && !text.contains("earlyprintk"),
+        "{text}"
+    );
+}
+
+#[test]
 fn as_many_devices_as_there_are_lines_fit() {
     let mut line = CommandLine::new(&VmConfig::default());
     for device in 0..layout::MOST_DEVICES as u64 {
