@@ -211,7 +211,7 @@ impl Image {
         let (mut expected, mut blobs, mut layers) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..LAYERS {
             let (packed, diff_id) = layer(number)?;
-            let described = descriptor(media_type::OCI_LAYER_GZIP, &packed);
+            let described = Descriptor::of(media_type::OCI_LAYER_GZIP, &packed);
             expected.push(Expected {
                 digest: Some(described.digest),
                 size: described.size,
@@ -228,7 +228,7 @@ impl Image {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-            config: descriptor(media_type::OCI_CONFIG, &config),
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
             layers,
             annotations: None,
         };
@@ -269,17 +269,6 @@ impl Image {
         let start = Instant::now();
         store.convert(&self.config, &self.expected, &mut Here(&self.blobs))?;
         Ok(start.elapsed())
-    }
-}
-
-fn descriptor(kind: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: kind.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        platform: None,
-        urls: None,
-        annotations: None,
     }
 }
 
