@@ -13,9 +13,8 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     let options = [&PLAIN[..], &["--detach", "--name", "bench-exec"]].concat();
     succeed(&mut site.run(&options, &["/bin/busybox", "sleep", "600"]))?;
     let words = [&["exec", "bench-exec"][..], &TRUE].concat();
-    let samples = measure::milliseconds(|| Ok(site.hull(&words)))?;
     let name = "`true` in a container that runs";
-    record.add(name, "hull", "lab ms", samples, None);
+    measure::timed(record, name, "hull", None, || Ok(site.hull(&words)))?;
     succeed(&mut site.hull(&["rm", "--force", "bench-exec"]))
 }
 

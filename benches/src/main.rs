@@ -1,24 +1,29 @@
 //! The scenarios that this project is measured by, each with its target. `cargo xtask bench` runs those of the lab there with
-//! `--icount`, where a millisecond is a million instructions on any machine, and the others on the machine itself. Names
-//! and form of the results are in `tests::bench`.
+//! `--icount`, where a millisecond is a million instructions on any machine, and the others on the machine itself; with
+//! `--host`, all of them. Names and form of the results are in `tests::bench`.
 
 mod conversion;
+mod counts;
 mod exec;
 mod footprint;
 mod many;
 mod measure;
+mod memory;
+mod network;
 mod peers;
+mod profile;
 mod pull;
 mod record;
+mod server;
 mod site;
 mod start;
-mod work;
+mod works;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::record::Record;
+use crate::record::{Clock, Record};
 use crate::site::Site;
 
 fn main() -> ExitCode {
@@ -31,14 +36,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Arguments: the file for the rows, the peers with commas between them, and the scenarios.
+/// Arguments: the file for the rows, whose clock measures, the peers with commas between them, and the scenarios.
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [file, against, scenarios @ ..] = &arguments[..] else {
+    let [file, clock, against, scenarios @ ..] = &arguments[..] else {
         bail!("`cargo xtask bench` calls this program as it should be called");
     };
     let against: Vec<&str> = against.split(',').filter(|peer| !peer.is_empty()).collect();
-    let mut record = Record::new();
+    let clock = match clock.as_str() {
+        "lab" => Clock::Lab,
+        _ => Clock::Machine,
+    };
+    let debian = scenarios.iter().any(|name| DEBIAN.contains(&name.as_str()));
+    let mut record = Record::new(clock);
     // In memory, so that no disk is measured; and made only where a scenario needs it.
     let mut site = None;
     for scenario in scenarios {
@@ -49,7 +59,7 @@ fn run() -> Result<()> {
             _ => {
                 let site = match &mut site {
                     Some(site) => site,
-                    none => none.insert(Site::new(&against)?),
+                    none => none.insert(Site::new(&against, clock, debian)?),
                 };
                 in_lab(scenario, site, &mut record)?;
             }
@@ -58,14 +68,21 @@ fn run() -> Result<()> {
     std::fs::write(file, record.json()?).with_context(|| format!("Writing {file}"))
 }
 
+/// Scenarios that run more than busybox.
+const DEBIAN: [&str; 2] = ["memory", "server"];
+
 fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
     match scenario {
         "start" => start::cold(site, record),
         "start-warm" => start::warm(site, record),
         "phases" => start::phases(site, record),
         "footprint" => footprint::measure(site, record),
+        "memory" => memory::measure(site, record),
+        "network" => network::measure(site, record),
+        "profile" => profile::measure(site, record),
+        "server" => server::measure(site, record),
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
-        _ => work::measure(scenario, site, record),
+        _ => works::measure(scenario, site, record),
     }
 }

@@ -1,53 +1,112 @@
 //! Times programs from before their start to after their end. Knows none of them.
 
+use std::fs::File;
 use std::io::{Read, Seek};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::counts;
+use crate::record::{Clock, Record};
+use crate::site::Site;
+use tests::bench::Target;
+
 /// Runs before the first that counts: they pull programs and files into memory.
 const WARM_UPS: usize = 2;
-/// Runs that count; the shortest is the one that waits for nobody.
-pub(crate) const RUNS: usize = 7;
+
+/// A program's run that went well.
+pub(crate) struct Run {
+    /// From before its start to after its end.
+    pub(crate) milliseconds: f64,
+    /// What it said on standard output.
+    pub(crate) stdout: String,
+    /// And on standard error.
+    pub(crate) stderr: String,
+}
+
+/// Runs a program that must succeed.
+///
+/// What it says goes to files: the end of a pipe would only be seen when all who hold it are gone, which for a virtual machine
+/// is later than the end of the program that was started.
+pub(crate) fn run(command: &mut Command) -> Result<Run> {
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
+    settle();
+    let start = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("{command:?} does not start"))?;
+    let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+    let output = Output {
+        status,
+        stdout: all(&mut stdout)?,
+        stderr: all(&mut stderr)?,
+    };
+    check(command, &output)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Run {
+        milliseconds,
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    })
+}
+
+fn all(file: &mut File) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// How long a program that must succeed takes, run by run, in milliseconds.
-///
-/// What it says goes to a file: the end of a pipe would only be seen when all who hold it are gone, which for a virtual machine
-/// is later than the end of the program that was started.
-pub(crate) fn milliseconds(mut command: impl FnMut() -> Result<Command>) -> Result<Vec<f64>> {
+pub(crate) fn milliseconds(
+    clock: Clock,
+    mut command: impl FnMut() -> Result<Command>,
+) -> Result<Vec<f64>> {
     let mut samples = Vec::new();
-    for run in 0..WARM_UPS + RUNS {
-        let mut command = command()?;
-        let mut said = tempfile::tempfile()?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(said.try_clone()?);
-        settle();
-        let start = Instant::now();
-        let status = command
-            .status()
-            .with_context(|| format!("{command:?} does not start"))?;
-        let took = start.elapsed().as_secs_f64() * 1000.0;
-        if !status.success() {
-            let mut stderr = Vec::new();
-            said.rewind()?;
-            said.read_to_end(&mut stderr)?;
-            check(
-                &command,
-                &Output {
-                    status,
-                    stdout: Vec::new(),
-                    stderr,
-                },
-            )?;
-        }
-        if run >= WARM_UPS {
-            samples.push(took);
+    for round in 0..WARM_UPS + clock.runs() {
+        let run = run(&mut command()?)?;
+        if round >= WARM_UPS {
+            samples.push(run.milliseconds);
         }
     }
     Ok(samples)
+}
+
+/// Adds a row for how long a program takes, with what is counted in one more run of it.
+pub(crate) fn timed(
+    record: &mut Record,
+    name: &str,
+    runtime: &str,
+    target: Option<Target>,
+    mut command: impl FnMut() -> Result<Command>,
+) -> Result<()> {
+    let samples = milliseconds(record.clock(), &mut command)?;
+    let counts = counts::of(record.clock(), || run(&mut command()?).map(drop))?;
+    record.time(name, runtime, samples, target).counts = counts;
+    Ok(())
+}
+
+/// The same for a command in a container of each runtime that is compared.
+pub(crate) fn compared(
+    site: &Site,
+    record: &mut Record,
+    name: &str,
+    peers: &[&str],
+    target: Option<Target>,
+    words: &[&str],
+) -> Result<()> {
+    for runtime in site.runtimes(peers) {
+        let target = target.filter(|_| runtime == "hull");
+        timed(record, name, runtime, target, || {
+            site.container(runtime, words)
+        })?;
+    }
+    Ok(())
 }
 
 /// Lets what the last run left behind be over: a virtual machine is taken apart after its run has ended.

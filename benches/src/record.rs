@@ -1,23 +1,73 @@
-//! Rows as they are measured. Knows no scenario.
+//! Rows as they are measured, and whose clock that is. Knows no scenario.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use tests::bench::{Row, Target};
 
+/// Whose clock it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The lab's, which counts instructions: the shortest of some runs is the one that waited for nobody.
+    Lab,
+    /// This machine's: the median of more runs.
+    Machine,
+}
+
+impl Clock {
+    /// What times are in.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Lab => "lab ms",
+            Self::Machine => "ms",
+        }
+    }
+
+    /// What a nanosecond of it is.
+    pub(crate) fn of_nanoseconds(self) -> &'static str {
+        match self {
+            Self::Lab => "instructions",
+            Self::Machine => "nanoseconds",
+        }
+    }
+
+    /// Runs that count.
+    pub(crate) fn runs(self) -> usize {
+        match self {
+            Self::Lab => 7,
+            Self::Machine => 15,
+        }
+    }
+
+    /// Containers of each runtime that do the same work and count.
+    pub(crate) fn containers(self) -> usize {
+        match self {
+            Self::Lab => 3,
+            Self::Machine => 7,
+        }
+    }
+}
+
 /// The rows so far.
 pub(crate) struct Record {
+    clock: Clock,
     scenario: String,
     rows: Vec<Row>,
 }
 
 impl Record {
     /// Without a row.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
+            clock,
             scenario: String::new(),
             rows: Vec::new(),
         }
+    }
+
+    /// Whose clock measures.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// What is added from now on belongs to this scenario.
@@ -26,7 +76,19 @@ impl Record {
         scenario.clone_into(&mut self.scenario);
     }
 
-    /// Adds what was measured; the best of the samples is the figure.
+    /// Adds times, in milliseconds of the clock. What is promised is promised for the lab's.
+    pub(crate) fn time(
+        &mut self,
+        name: &str,
+        runtime: &str,
+        samples: Vec<f64>,
+        target: Option<Target>,
+    ) -> &mut Row {
+        let target = target.filter(|_| self.clock == Clock::Lab);
+        self.add(name, runtime, self.clock.unit(), samples, target)
+    }
+
+    /// Adds what was measured: of the lab's samples the best is the figure, of a machine's the median.
     pub(crate) fn add(
         &mut self,
         name: &str,
@@ -35,16 +97,21 @@ impl Record {
         samples: Vec<f64>,
         target: Option<Target>,
     ) -> &mut Row {
+        let mut sorted = samples.clone();
+        sorted.sort_by(f64::total_cmp);
         let more_is_better = matches!(target, Some(Target::AtLeast(_)));
-        let better = if more_is_better { f64::max } else { f64::min };
-        let figure = samples.iter().copied().reduce(better).unwrap_or(f64::NAN);
+        let figure = match self.clock {
+            Clock::Machine => sorted.get(sorted.len() / 2),
+            Clock::Lab if more_is_better => sorted.last(),
+            Clock::Lab => sorted.first(),
+        };
         self.rows.push_mut(Row {
             scenario: self.scenario.clone(),
             name: name.to_owned(),
             runtime: runtime.to_owned(),
             unit: unit.to_owned(),
+            figure: figure.copied().unwrap_or(f64::NAN),
             samples,
-            figure,
             target,
             counts: BTreeMap::new(),
         })

@@ -9,7 +9,30 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tests::run::program;
 
+use crate::record::Clock;
 use crate::{measure, peers};
+
+/// An image, with a root directory for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// The benchmarks' own: busybox, the program that works, and files to read.
+    Busybox,
+    /// Debian with python3.
+    Python,
+    /// Debian with redis.
+    Servers,
+}
+
+impl Image {
+    /// As `docker load` would call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Busybox => "bench",
+            Self::Python => "python",
+            Self::Servers => "servers",
+        }
+    }
+}
 
 /// What hull is told wherever it is compared: others do without network and template too.
 pub(crate) const PLAIN: [&str; 4] = ["--start", "cold", "--network", "none"];
@@ -26,8 +49,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Makes it, with what it takes to compare with these.
-    pub(crate) fn new(against: &[&str]) -> Result<Self> {
+    /// Makes it, with what it takes to compare with these, and with Debian's images if they are wanted.
+    pub(crate) fn new(against: &[&str], clock: Clock, debian: bool) -> Result<Self> {
         let place = tempfile::tempdir_in("/dev/shm")?;
         let at = place.path();
         copy(&program(), &at.join("bin/hull"))?;
@@ -38,8 +61,21 @@ impl Site {
         let file = at.join("busybox.tar");
         copy(&tests::fixture::path("busybox.tar"), &file)?;
         let archive = format!("docker-archive:{}", file.display());
-        for program in against {
+        // Only the lab's files are elsewhere; and a user's machine is left as it is.
+        let pinned = against.iter().filter(|_| clock == Clock::Lab);
+        for program in pinned {
             peers::pin(peers::program(program), at)?;
+        }
+        if debian {
+            for image in [Image::Python, Image::Servers] {
+                peers::unpack(at, image.name())?;
+            }
+            // `cargo xtask bench` has converted them.
+            let store = tests::target().join("bench/store");
+            let mut copy = Command::new("cp");
+            copy.arg("-a").arg(store).arg(at.join("store"));
+            let copied = copy.output()?;
+            measure::check(&copy, &copied)?;
         }
         peers::furnish(at)?;
         let site = Self {
@@ -90,11 +126,50 @@ impl Site {
         if runtime == "hull" {
             return Ok(self.run(&PLAIN, words));
         }
-        self.peer(runtime, words, false)
+        self.peer(runtime, &self.bundle(Image::Busybox, words))
     }
 
-    /// Another runtime with these words.
-    fn peer(&self, runtime: &str, words: &[&str], furnished: bool) -> Result<Command> {
+    /// Runs these words in a container of an image, with the host's network or one that publishes a server's port.
+    pub(crate) fn image(&self, runtime: &str, image: Image, words: &[&str]) -> Result<Command> {
+        if runtime == "hull" {
+            return Ok(self.hull_image(&["--start", "cold"], image, words));
+        }
+        let shared = peers::Bundle {
+            own_network: false,
+            ..self.bundle(image, words)
+        };
+        self.peer(runtime, &shared)
+    }
+
+    /// The same for hull alone, with these options.
+    pub(crate) fn hull_image(&self, options: &[&str], image: Image, words: &[&str]) -> Command {
+        let mut command = self.hull(&[
+            "run",
+            "--rm",
+            "--pull",
+            "never",
+            "-p",
+            "127.0.0.1:8000:8000",
+        ]);
+        command.args(options).arg(image.name()).args(words);
+        command
+    }
+
+    fn bundle<'a>(&self, image: Image, words: &'a [&'a str]) -> peers::Bundle<'a> {
+        let root = match image {
+            Image::Busybox => self.place().join("root"),
+            other => self.place().join("roots").join(other.name()),
+        };
+        peers::Bundle {
+            root,
+            words,
+            furnished: false,
+            own_network: true,
+        }
+    }
+
+    /// Another runtime with such a container.
+    fn peer(&self, runtime: &str, bundle: &peers::Bundle<'_>) -> Result<Command> {
         let number = self.containers.get() + 1;
         self.containers.set(number);
         let name = format!("bench-{number}");
@@ -105,7 +180,7 @@ impl Site {
             .arg("--root")
             .arg(self.place().join(runtime))
             .args(["run", "--bundle"])
-            .arg(peers::bundle(self.place(), &name, words, furnished)?)
+            .arg(bundle.make(self.place(), &name)?)
             .arg(name);
         Ok(command)
     }
@@ -113,7 +188,11 @@ impl Site {
     /// The same with a file of [`DATA`] bytes in the image, a tmpfs at `/memory` and a directory of the host at `/volume`.
     pub(crate) fn furnished(&self, runtime: &str, words: &[&str]) -> Result<Command> {
         if runtime != "hull" {
-            return self.peer(runtime, words, true);
+            let furnished = peers::Bundle {
+                furnished: true,
+                ..self.bundle(Image::Busybox, words)
+            };
+            return self.peer(runtime, &furnished);
         }
         let volume = format!("{}:/volume", self.place().join("volume").display());
         let mut command = self.hull(&["run", "--rm"]);

@@ -1,70 +1,63 @@
 //! A run of `true` from start to end, and its phases.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use tests::bench::Target;
 
-use crate::measure::{self, RUNS, settle};
-use crate::peers;
 use crate::record::Record;
 use crate::site::{PLAIN, Site};
+use crate::{measure, peers};
 
 /// The command.
 pub(crate) const TRUE: [&str; 2] = ["/bin/busybox", "true"];
+
+/// From a template, like [`PLAIN`].
+pub(crate) const WARM: [&str; 4] = ["--start", "warm", "--network", "none"];
 
 const START: &str = "`true` from start to end";
 
 /// Boots, beside what others do for the same or less.
 pub(crate) fn cold(site: &Site, record: &mut Record) -> Result<()> {
     let target = Some(Target::AtMost(35.0));
-    for runtime in site.runtimes(&["crun", "runc"]) {
-        let samples = measure::milliseconds(|| site.container(runtime, &TRUE))?;
-        let target = target.filter(|_| runtime == "hull");
-        record.add(START, runtime, "lab ms", samples, target);
-    }
+    measure::compared(site, record, START, &["crun", "runc"], target, &TRUE)?;
     let busybox = site.place().join("root/bin/busybox");
-    let samples = measure::milliseconds(|| {
+    measure::timed(record, START, "process", None, || {
         let mut command = Command::new(&busybox);
         command.arg("true");
         Ok(command)
     })?;
-    record.add(START, "process", "lab ms", samples, None);
-    let samples = measure::milliseconds(|| Ok(site.run(&["--start", "cold"], &TRUE)))?;
     let name = "`true` from start to end, with a network card";
-    record.add(name, "hull", "lab ms", samples, target);
+    let networked = || Ok(site.run(&["--start", "cold"], &TRUE));
+    measure::timed(record, name, "hull", target, networked)?;
     if site.compares("qemu") {
-        let samples = measure::milliseconds(|| Ok(peers::microvm(site.place())))?;
         let name = "the same kernel to an init that reboots at once";
-        record.add(name, "qemu", "lab ms", samples, None);
+        let boot = || Ok(peers::microvm(site.place()));
+        measure::timed(record, name, "qemu", None, boot)?;
     }
     Ok(())
 }
 
 /// From a template.
 pub(crate) fn warm(site: &Site, record: &mut Record) -> Result<()> {
-    let samples = measure::milliseconds(|| Ok(site.run(&["--start", "warm"], &TRUE)))?;
     let name = "`true` from start to end, from a template";
-    record.add(name, "hull", "lab ms", samples, Some(Target::AtMost(8.0)));
+    let target = Some(Target::AtMost(8.0));
+    measure::timed(record, name, "hull", target, || Ok(site.run(&WARM, &TRUE)))?;
+    let told = told(site, record, &WARM)?;
+    let name = "from a template, start to the command's first instruction";
+    let rows = ["image", "VMM start", "memory", "restore", "machine", "init"];
+    let (samples, target) = (samples(&told, &rows)?, Some(Target::AtMost(4.0)));
+    record.time(name, "hull", samples, target);
     Ok(())
 }
 
 /// What `--timings` tells of a boot.
 pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
-    let mut told = Vec::new();
-    for _ in 0..RUNS {
-        let mut command = site.run(&[&["--timings"][..], &PLAIN].concat(), &TRUE);
-        settle();
-        let output = command.stdin(Stdio::null()).output()?;
-        measure::check(&command, &output)?;
-        told.push(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    let samples = |rows: &[&str]| {
-        let sum = |timings: &String| rows.iter().map(|row| figure(timings, row)).sum();
-        told.iter().map(sum).collect::<Result<Vec<f64>>>()
-    };
+    let told = told(site, record, &PLAIN)?;
+    let samples = |rows: &[&str]| samples(&told, rows);
     let kernel = Some(Target::AtMost(15.0));
     let before = ["image", "VMM start", "memory", "load", "machine"];
+    let first = [&before[..], &["kernel", "init"]].concat();
     for (name, rows, target) in [
         ("start to the guest's first instruction", &before[..], None),
         (
@@ -73,6 +66,7 @@ pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
             kernel,
         ),
         ("guest init to the command", &["init"], None),
+        ("start to the command's first instruction", &first, None),
         ("the command", &["workload"], None),
         (
             "the command's end to its status at the launcher",
@@ -80,7 +74,7 @@ pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
             None,
         ),
     ] {
-        record.add(name, "hull", "lab ms", samples(rows)?, target);
+        record.time(name, "hull", samples(rows)?, target);
     }
     // The counts are those of the run with the fewest exits, which is the figure.
     let (least, exits) = (samples(&["exits"])?, Some(Target::AtMost(300.0)));
@@ -103,6 +97,19 @@ pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
         Some(Target::AtMost(20.0)),
     );
     Ok(())
+}
+
+/// What `--timings` says of some runs with these options.
+fn told(site: &Site, record: &Record, options: &[&str]) -> Result<Vec<String>> {
+    let options = [&["--timings"][..], options].concat();
+    let run = |_| Ok(measure::run(&mut site.run(&options, &TRUE))?.stderr);
+    (0..record.clock().runs()).map(run).collect()
+}
+
+/// What these rows of it are together, for each run.
+fn samples(told: &[String], rows: &[&str]) -> Result<Vec<f64>> {
+    let sum = |timings: &String| rows.iter().map(|row| figure(timings, row)).sum();
+    told.iter().map(sum).collect()
 }
 
 /// The figure of a row of `--timings`.

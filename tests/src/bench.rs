@@ -32,6 +32,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "memory of the VMM process, and sizes of files",
     ),
     (
+        "memory",
+        Place::Lab,
+        "memory that a container costs which waits: a shell, python, redis",
+    ),
+    (
+        "server",
+        Place::Lab,
+        "a web server in python, to its first answer",
+    ),
+    (
         "exec",
         Place::Lab,
         "`true` in a container that runs already",
@@ -39,11 +49,16 @@ pub const SCENARIOS: &[Scenario] = &[
     (
         "many",
         Place::Lab,
-        "runs of `true` that begin at once: 1 and 10",
+        "runs of `true` that begin at once: 1, 10, 50 and 100",
     ),
-    ("cpu", Place::Lab, "a hash of 8 MiB"),
-    ("syscall", Place::Lab, "100,000 system calls"),
-    ("fork", Place::Lab, "100 processes that end at once"),
+    ("cpu", Place::Lab, "a hash loop and a compiler"),
+    (
+        "memory-bound",
+        Place::Lab,
+        "memory written, copied and read at random",
+    ),
+    ("syscall", Place::Lab, "getpid; open, stat and close"),
+    ("fork", Place::Lab, "processes that end at once"),
     (
         "page-fault",
         Place::Lab,
@@ -52,7 +67,12 @@ pub const SCENARIOS: &[Scenario] = &[
     (
         "files",
         Place::Lab,
-        "reads and writes on the image, on tmpfs and on a volume",
+        "reads, writes and names on the image, on tmpfs and on a volume",
+    ),
+    (
+        "network",
+        Place::Lab,
+        "a guest's network, beside QEMU's own and passt",
     ),
     (
         "conversion",
@@ -69,7 +89,7 @@ pub struct Results {
     pub schema: u32,
     /// What was measured, as `git describe --always --dirty` calls it.
     pub revision: String,
-    /// What it was measured on: processor and kernel. Figures in lab ms and counts do not depend on it.
+    /// What it was measured on: processors, memory and kernel. Figures in lab ms and counts do not depend on it.
     pub machine: String,
     /// One for each measurement and runtime.
     pub results: Vec<Row>,
@@ -85,19 +105,22 @@ pub struct Row {
     pub scenario: String,
     /// What was measured, in words.
     pub name: String,
-    /// Who did it: hull, crun, runc, qemu, or process, which is no container at all.
+    /// Who did it: hull, crun, runc, qemu, passt (with QEMU), or process, which is no container at all.
     pub runtime: String,
     /// What samples, figure and target are in. "lab ms" are millions of instructions of the emulated host; "ms" are this
     /// machine's.
     pub unit: String,
     /// What each run took, in the order of the runs.
     pub samples: Vec<f64>,
-    /// The best of the samples: the run that waited for nobody.
+    /// In the lab the best of the samples: the run that waited for nobody. With `--host` their median.
     pub figure: f64,
     /// What the figure should be, if anything was promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// What was counted in the same run, by name; the same on any host but for a few.
+    /// What was counted in one more run, teardown included, by name: instructions (those of guests apart, as far as what
+    /// entering and leaving costs can be taken off), exits by KVM's reasons and those that reached user space, system calls,
+    /// page faults and pages taken on the host, KiB of guest memory touched. In the lab the same on any machine but for a few;
+    /// with `--host` nanoseconds stand for instructions. Absent where nobody counts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
 }

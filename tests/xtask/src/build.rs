@@ -87,11 +87,16 @@ const SMALLER: &str = " -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relati
 /// Builds the program.
 fn program() -> Result<PathBuf> {
     let built = progress::step("Building hull", || {
-        linked("static", "release", "hull", &[], SMALLER)
+        linked("static", "release", "hull", "hull", &[], SMALLER)
     })?;
     let hull = workspace::target().join("hull/bin/hull");
     install(&built, &hull)?;
     Ok(hull)
+}
+
+/// Builds what the benchmarks run in containers.
+pub(crate) fn work() -> Result<PathBuf> {
+    linked("static", "release", "benches", "work", &[], SMALLER)
 }
 
 /// Builds kernels and initramfs.
@@ -115,6 +120,7 @@ fn guest_init() -> Result<PathBuf> {
         "guest",
         "guest",
         "guest-init",
+        "guest-init",
         &["--features", "bare"],
         " -C relocation-model=static",
     )
@@ -127,6 +133,7 @@ fn linked(
     directory: &str,
     profile: &str,
     package: &str,
+    program: &str,
     options: &[&str],
     flags: &str,
 ) -> Result<PathBuf> {
@@ -135,7 +142,7 @@ fn linked(
     let mut words: Vec<OsString> = vec!["build".into(), "--target".into(), triple.into()];
     words.extend(["--profile", profile, "--package", package, "--target-dir"].map(Into::into));
     words.push(directory.clone().into());
-    words.extend(["--bin", package].map(Into::into));
+    words.extend(["--bin", program].map(Into::into));
     words.extend(options.iter().map(Into::into));
     cargo(
         &words,
@@ -144,7 +151,7 @@ fn linked(
             &format!("-C target-feature=+crt-static{flags}"),
         )],
     )?;
-    Ok(directory.join(triple).join(profile).join(package))
+    Ok(directory.join(triple).join(profile).join(program))
 }
 
 /// What the guest kernel unpacks: process 1 and the places where it mounts.

@@ -24,37 +24,61 @@ const LINE: f64 = 24.0;
 /// One bar: what it stands for, how long it is, and whether it is hull's.
 type Bar = (String, f64, bool);
 
+/// A picture: its file, what it shows, and the bar of a row that belongs to it.
+type Picture = (&'static str, &'static str, fn(&[Row], &Row) -> Option<Bar>);
+
+const PICTURES: [Picture; 5] = [
+    (
+        "start.svg",
+        "Time from start to end, in ms of the clock that was measured with (shorter is better)",
+        |_, row| {
+            row.scenario
+                .starts_with("start")
+                .then(|| told(row, row.figure))
+        },
+    ),
+    (
+        "instructions.svg",
+        "Millions of instructions of a run, all processes, taking it apart included (shorter is better)",
+        |_, row| {
+            let all = row.counts.get("all instructions")?;
+            row.scenario
+                .starts_with("start")
+                .then(|| told(row, *all as f64 / 1e6))
+        },
+    ),
+    (
+        "overhead.svg",
+        "The same work in hull as a multiple of crun's time (1 is none the slower)",
+        |rows, row| {
+            let ratio = ratio(rows, row)?;
+            let steady = STEADY.contains(&row.scenario.as_str()) && row.counts.is_empty();
+            steady.then(|| (row.name.clone(), ratio, true))
+        },
+    ),
+    (
+        "memory.svg",
+        "Memory of a container whose command waits, all processes, MiB (shorter is better)",
+        |_, row| (row.scenario == "memory").then(|| told(row, row.figure)),
+    ),
+    (
+        "network.svg",
+        "The network of a guest, ms of the clock that was measured with (shorter is better)",
+        |_, row| (row.scenario == "network").then(|| told(row, row.figure)),
+    ),
+];
+
+/// A row's bar.
+fn told(row: &Row, figure: f64) -> Bar {
+    let name = format!("{}: {}", row.runtime, row.name);
+    (name, figure, row.runtime == "hull")
+}
+
 /// Draws those pictures for which there are results.
 pub(crate) fn draw(rows: &[Row], directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory)?;
-    let starts = rows.iter().filter(|row| row.scenario.starts_with("start"));
-    let starts: Vec<Bar> = starts
-        .map(|row| {
-            (
-                format!("{}: {}", row.runtime, row.name),
-                row.figure,
-                row.runtime == "hull",
-            )
-        })
-        .collect();
-    let overheads = rows
-        .iter()
-        .filter(|row| STEADY.contains(&row.scenario.as_str()));
-    let overheads: Vec<Bar> = overheads
-        .filter_map(|row| Some((row.name.clone(), ratio(rows, row)?, true)))
-        .collect();
-    for (file, title, bars) in [
-        (
-            "start.svg",
-            "Time from start to end, lab ms (shorter is better)",
-            starts,
-        ),
-        (
-            "overhead.svg",
-            "The same work in hull as a multiple of crun's time (1 is none the slower)",
-            overheads,
-        ),
-    ] {
+    for (file, title, bar) in PICTURES {
+        let bars: Vec<Bar> = rows.iter().filter_map(|row| bar(rows, row)).collect();
         if bars.is_empty() {
             continue;
         }
@@ -67,7 +91,14 @@ pub(crate) fn draw(rows: &[Row], directory: &Path) -> Result<()> {
 }
 
 /// The scenarios of work in a container that runs already.
-const STEADY: [&str; 5] = ["cpu", "syscall", "fork", "page-fault", "files"];
+const STEADY: [&str; 6] = [
+    "cpu",
+    "memory-bound",
+    "syscall",
+    "fork",
+    "page-fault",
+    "files",
+];
 
 fn picture(title: &str, bars: &[Bar]) -> String {
     let longest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
@@ -100,7 +131,7 @@ fn picture(title: &str, bars: &[Bar]) -> String {
 }
 
 /// Text that XML takes for nothing else.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -9,18 +9,23 @@ const PEER: &str = "crun";
 
 /// Each figure against its target, and hull's as a multiple of crun's where both did the same.
 pub(crate) fn of(results: &Results) -> String {
-    let mut table = String::new();
-    let mut line = |cells: [&str; 7]| {
-        let [scenario, name, runtime, figure, unit, target, ratio] = cells;
+    let mut table = format!("{}: {}\n", results.revision, results.machine);
+    let mut line = |cells: [&str; 8]| {
+        let [scenario, name, runtime, figure, unit, spread, target, ratio] = cells;
         let text = format!(
-            "{scenario:<11} {name:<56} {runtime:<8} {figure:>8} {unit:<6} {target:>6} {ratio:>8}"
+            "{scenario:<11} {name:<56} {runtime:<8} {figure:>8} {unit:<6} {spread:>6} {target:>6} {ratio:>8}"
         );
         let _ = writeln!(table, "{}", text.trim_end());
     };
     line([
-        "scenario", "what", "who", "figure", "unit", "target", "× crun",
+        "scenario", "what", "who", "figure", "unit", "spread", "target", "× crun",
     ]);
-    for row in &results.results {
+    // A profile is shown as what it is.
+    for row in results
+        .results
+        .iter()
+        .filter(|row| row.scenario != "profile")
+    {
         let target = row.target.map(|target| target.to_string());
         let ratio = ratio(&results.results, row).map(|ratio| format!("{ratio:.2}"));
         let missed = row.target.is_some_and(|target| !target.met(row.figure));
@@ -30,6 +35,7 @@ pub(crate) fn of(results: &Results) -> String {
             &row.runtime,
             &number(row.figure),
             &row.unit,
+            &spread(row).unwrap_or_default(),
             &target.unwrap_or_default(),
             if missed {
                 "MISSED"
@@ -39,6 +45,16 @@ pub(crate) fn of(results: &Results) -> String {
         ]);
     }
     table
+}
+
+/// How far a quarter of a machine's samples is above the median, and a quarter below, at most. In the lab the shortest counts.
+fn spread(row: &Row) -> Option<String> {
+    let mut sorted = row.samples.clone();
+    sorted.sort_by(f64::total_cmp);
+    let quarter = sorted.len() / 4;
+    let (low, high) = (sorted.get(quarter)?, sorted.iter().rev().nth(quarter)?);
+    let spread = f64::max(high - row.figure, row.figure - low);
+    (row.unit == "ms").then(|| format!("±{spread:.2}"))
 }
 
 /// A whole number as it is, else two decimals.

@@ -1,0 +1,107 @@
+//! What a container costs its host in memory while its command waits: all processes that it takes, the launcher included.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::record::Record;
+use crate::site::{Image, Site};
+
+/// Until all has been started, and what was needed for that alone has been given back.
+const SETTLED: Duration = Duration::from_secs(6);
+
+const SHELL: &[&str] = &["/bin/busybox", "sh", "-c", "sleep 600; :"];
+const PYTHON: &[&str] = &[
+    "/usr/bin/python3",
+    "-c",
+    "import time, json, http.server; time.sleep(600)",
+];
+const REDIS: &[&str] = &["/usr/bin/redis-server", "--save", "", "--port", "6379"];
+
+pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
+    for (what, image, words) in [
+        ("a shell", Image::Busybox, SHELL),
+        ("python3", Image::Python, PYTHON),
+        ("redis", Image::Servers, REDIS),
+    ] {
+        let mut all = Vec::new();
+        for runtime in site.runtimes(&["crun", "runc"]) {
+            let memory = of(site.image(runtime, image, words)?)
+                .with_context(|| format!("{what} of {runtime}"))?;
+            all.push((runtime, memory));
+        }
+        for (kind, of) in [("PSS", 0), ("private", 1)] {
+            for (runtime, memory) in &all {
+                let name = format!("{kind} memory of {what} that waits");
+                record.add(&name, runtime, "MiB", vec![memory[of]], None);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// [`tree`] of a container.
+fn of(mut command: Command) -> Result<[f64; 2]> {
+    let mut launcher = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(SETTLED);
+    let memory = tree(launcher.id());
+    end(&mut launcher)?;
+    memory
+}
+
+/// Ends a container as its user would; where its process 1 does not listen to that, as somebody who has had enough would.
+pub(crate) fn end(launcher: &mut Child) -> Result<()> {
+    let started = descendants(launcher.id())?;
+    for (signal, who) in [("-TERM", vec![launcher.id()]), ("-KILL", started)] {
+        let who = who.iter().map(u32::to_string);
+        // Who has gone meanwhile cannot be told.
+        let _ = Command::new("kill").arg(signal).args(who).output()?;
+        for _ in 0..40 {
+            if launcher.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    anyhow::bail!("A container does not end")
+}
+
+/// All that a process has started, and what that has started.
+fn descendants(process: u32) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
+        let children = std::fs::read_to_string(thread.path().join("children"))?;
+        for child in children.split_whitespace() {
+            let child = child.parse()?;
+            all.push(child);
+            all.extend(descendants(child)?);
+        }
+    }
+    Ok(all)
+}
+
+/// MiB of a process and all that it has started: its share of what processes have together, and what it has alone.
+fn tree(process: u32) -> Result<[f64; 2]> {
+    let [mut pss, mut private] = [0.0; 2];
+    for process in [vec![process], descendants(process)?].concat() {
+        let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
+            .context("Only root can look at all processes of a container")?;
+        for line in rollup.lines() {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let kibibytes = words.next().and_then(|word| word.parse().ok());
+            let mebibytes: f64 = kibibytes.unwrap_or(0.0) / 1024.0;
+            match name {
+                "Pss:" => pss += mebibytes,
+                "Private_Clean:" | "Private_Dirty:" => private += mebibytes,
+                _ => {}
+            }
+        }
+    }
+    Ok([pss, private])
+}
