@@ -55,6 +55,10 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     let symbols = symbols()?;
     for (address, milliseconds) in initcalls(&log) {
         let name = symbols.get(&address).map_or("?", String::as_str);
+        // Only the log has a console, on which all that was said before is said then.
+        if name == "virtio_console_init" {
+            continue;
+        }
         rest -= milliseconds;
         let name = format!("guest;kernel;initcalls;{name}");
         record.time(&name, "hull", vec![milliseconds], None);

@@ -12,8 +12,9 @@ const ALWAYS: &str = "reboot=k panic=-1";
 const QUIET: &str = "loglevel=1 earlyprintk=serial,0x3f8,115200,keep";
 /// With the log: the UART until the console device takes over.
 const LOUD: &str = "ignore_loglevel earlyprintk=serial,0x3f8,115200 console=hvc0";
-/// With the log of initcalls: not the UART, for each letter is an exit, and what an initcall says would be most of its time.
-const INITCALLS: &str = "ignore_loglevel console=hvc0 initcall_debug";
+/// With the log of initcalls: not the UART, for each letter is an exit, and what an initcall says would be most of its time. The
+/// log waits for the console, whole.
+const INITCALLS: &str = "ignore_loglevel console=hvc0 log_buf_len=1M initcall_debug";
 /// Waiting for other processors is interrupting them, instead of waiting for their next tick.
 const SMP: &str = "rcupdate.rcu_expedited=1";
 /// All devices reach all memory: no buffers need be set aside below 4 GiB.
