@@ -1,7 +1,7 @@
 //! Small changes to the kernel's source that no option makes, from `kernel-config/patches/`.
 //!
-//! Each only makes a boot or the build shorter: where one does not fit a later release, the kernel is built without it, and
-//! says so. Knows the files and the program `patch`; knows nothing of what is in them.
+//! Each only makes something quicker: where one does not fit a later release, the kernel is built without it, and says so.
+//! Knows the files and the program `patch`; knows nothing of what is in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Patches {
         for (path, _) in &self.files {
             if !patch(tree, path, true)? {
                 progress::note(&format!(
-                    "{} does not fit this source: the kernel is built without it, and boots or builds a little slower",
+                    "{} does not fit this source: the kernel is built without it and a little slower",
                     path.display()
                 ));
             } else if !patch(tree, path, false)? {
