@@ -25,7 +25,8 @@ const MOST_OPEN_FILES: u64 = 32 << 10;
 pub(super) const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID);
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETFCAP);
 
 /// Started by root, the process becomes this plus its process number: nobody's, and no two VMMs' at a time. No distribution
 /// hands these out.

@@ -293,7 +293,8 @@ const FILES: &[Rule] = &[
     rule(libc::SYS_fsync, ANY),
     rule(libc::SYS_fdatasync, ANY),
     rule(libc::SYS_syncfs, ANY),
-    // Entries.
+    // Entries, and the mode that those that are made have.
+    rule(libc::SYS_umask, ANY),
     rule(libc::SYS_mkdirat, ANY),
     rule(libc::SYS_mknodat, ANY),
     rule(libc::SYS_symlinkat, ANY),

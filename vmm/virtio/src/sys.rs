@@ -108,17 +108,26 @@ pub(crate) fn discard(slice: &VolatileSlice<'_>) {
     let _ = unsafe { libc::madvise(page.cast(), length, libc::MADV_DONTNEED) };
 }
 
+/// What adjoins in memory is one vector: a guest's buffer of many pages is often a single piece.
 fn vectors<'m>(
     segments: impl Iterator<Item = VolatileSlice<'m>>,
 ) -> (Vec<libc::iovec>, libc::c_int) {
-    let vectors: Vec<_> = segments
-        .take(SEGMENTS)
-        .map(|slice| libc::iovec {
-            // A plain mapping needs no guard to stay mapped: its owner is borrowed for 'm.
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        })
-        .collect();
+    let mut vectors: Vec<libc::iovec> = Vec::new();
+    for slice in segments {
+        // A plain mapping needs no guard to stay mapped: its owner is borrowed for 'm.
+        let start = slice.ptr_guard_mut().as_ptr();
+        let full = vectors.len() == SEGMENTS;
+        match vectors.last_mut() {
+            Some(last) if last.iov_base.addr().checked_add(last.iov_len) == Some(start.addr()) => {
+                last.iov_len = last.iov_len.saturating_add(slice.len());
+            }
+            _ if full => break,
+            _ => vectors.push(libc::iovec {
+                iov_base: start.cast(),
+                iov_len: slice.len(),
+            }),
+        }
+    }
     let count = libc::c_int::try_from(vectors.len()).unwrap_or(0);
     (vectors, count)
 }

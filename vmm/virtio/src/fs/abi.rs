@@ -50,6 +50,7 @@ pub(super) mod opcode {
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const BATCH_FORGET: u32 = 42;
     pub(crate) const FALLOCATE: u32 = 43;
+    pub(crate) const READDIRPLUS: u32 = 44;
     pub(crate) const RENAME2: u32 = 45;
     pub(crate) const LSEEK: u32 = 46;
     pub(crate) const COPY_FILE_RANGE: u32 = 47;
@@ -62,8 +63,15 @@ pub(super) mod feature {
     pub(crate) const ASYNC_READ: u32 = 1 << 0;
     pub(crate) const ATOMIC_O_TRUNC: u32 = 1 << 3;
     pub(crate) const BIG_WRITES: u32 = 1 << 5;
+    /// Modes of what is made come as they were asked for, and the umask beside them.
+    pub(crate) const DONT_MASK: u32 = 1 << 6;
     pub(crate) const AUTO_INVAL_DATA: u32 = 1 << 12;
+    /// Entries of a directory come with their attributes, where the guest thinks that it needs them.
+    pub(crate) const DO_READDIRPLUS: u32 = 1 << 13;
+    pub(crate) const READDIRPLUS_AUTO: u32 = 1 << 14;
     pub(crate) const PARALLEL_DIROPS: u32 = 1 << 18;
+    /// The guest judges by access control lists.
+    pub(crate) const POSIX_ACL: u32 = 1 << 20;
     pub(crate) const MAX_PAGES: u32 = 1 << 22;
     /// The guest says when setuid and setgid bits have to go, instead of asking for capabilities before each write.
     pub(crate) const HANDLE_KILLPRIV_V2: u32 = 1 << 28;

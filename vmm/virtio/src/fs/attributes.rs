@@ -33,8 +33,16 @@ mod valid {
 pub(super) const GAINING: u32 = 0o6000;
 /// Longest value of an extended attribute, and longest list of their names.
 const LONGEST_VALUE: usize = 64 << 10;
+/// A value that is asked for often (`security.capability`, before the first write to a file) is not longer.
+const SHORT_VALUE: usize = 256;
 /// Extended attributes that pass; others would mean something to the host.
 const PASSING: &[u8] = b"user.";
+/// These do where the guest's users are the host's: they are worth no more than an owner and a setuid bit, which the guest may set.
+const PASSING_AMONG_SAME: [&[u8]; 3] = [
+    b"security.capability",
+    b"system.posix_acl_access",
+    b"system.posix_acl_default",
+];
 
 impl Server {
     pub(super) fn attributes(&mut self, header: Header, _: &mut Fields<'_>) -> Result<(), Errno> {
@@ -200,7 +208,7 @@ impl Server {
         let value = fields.0.get(..size).ok_or(Errno::INVAL)?;
         let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
         self.nodes.may_change(header.node)?;
-        passes(name.to_bytes())?;
+        self.passes(name.to_bytes())?;
         let (path, _open) = self.attributed(header)?;
         setxattr(path, name, value, flags)
     }
@@ -213,13 +221,23 @@ impl Server {
     ) -> Result<(), Errno> {
         let (size, _) = (fields.u32()?, fields.u32()?);
         let name = fields.text()?;
-        passes(name.to_bytes())?;
+        self.passes(name.to_bytes())?;
         if Self::is_root(header) {
             return Err(Errno::NODATA);
         }
         let (path, _open) = self.attributed(header)?;
-        let mut value = vec![0; LONGEST_VALUE];
-        let length = getxattr(path, name, &mut value[..])?;
+        let most = match size {
+            0 => SHORT_VALUE,
+            size => usize::try_from(size).unwrap_or(0).min(LONGEST_VALUE),
+        };
+        let mut value = vec![0; most];
+        let length = match getxattr(&path, name, &mut value[..]) {
+            Err(Errno::RANGE) if size == 0 => {
+                value.resize(LONGEST_VALUE, 0);
+                getxattr(&path, name, &mut value[..])?
+            }
+            other => other?,
+        };
         self.answer_value(value.get(..length).unwrap_or_default(), size, room)
     }
 
@@ -239,7 +257,8 @@ impl Server {
         let all = list.get(..length).unwrap_or_default();
         let mut passing = Vec::new();
         for name in all.split_inclusive(|byte| *byte == 0) {
-            if name.starts_with(PASSING) {
+            let bare = name.strip_suffix(&[0]).unwrap_or(name);
+            if self.passes(bare).is_ok() {
                 passing.extend_from_slice(name);
             }
         }
@@ -253,9 +272,18 @@ impl Server {
     ) -> Result<(), Errno> {
         let name = fields.text()?;
         self.nodes.may_change(header.node)?;
-        passes(name.to_bytes())?;
+        self.passes(name.to_bytes())?;
         let (path, _open) = self.attributed(header)?;
         removexattr(path, name)
+    }
+
+    fn passes(&self, name: &[u8]) -> Result<(), Errno> {
+        let plain = name.starts_with(PASSING) && name.len() <= 255;
+        let same = self.owners == Owners::Same && PASSING_AMONG_SAME.contains(&name);
+        match plain || same {
+            true => Ok(()),
+            false => Err(Errno::OPNOTSUPP),
+        }
     }
 
     /// The value, or its length to whoever leaves no room for it.
@@ -270,12 +298,5 @@ impl Server {
         }
         self.out().bytes(value);
         Ok(())
-    }
-}
-
-fn passes(name: &[u8]) -> Result<(), Errno> {
-    match name.starts_with(PASSING) && name.len() <= 255 {
-        true => Ok(()),
-        false => Err(Errno::OPNOTSUPP),
     }
 }

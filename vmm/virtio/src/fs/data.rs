@@ -25,8 +25,15 @@ const FROM_CACHE: u32 = 1;
 const KILL_SUIDGID: u32 = 1 << 2;
 /// Bytes of `fuse_dirent` before the name.
 const ENTRY: usize = 24;
+/// Bytes of `fuse_entry_out`.
+const ATTRIBUTES: usize = 128;
+/// Bytes of the longest entry, as the kernel gives it.
+const LONGEST_ENTRY: usize = 280;
 /// Most bytes of directory entries read at once.
 const MOST_ENTRIES: usize = 32 << 10;
+/// Most bytes written by one system call: for each page that it writes, Linux looks at all that are still to come, each a vector
+/// of its own. An append is whole, so that no other gets in between.
+const PIECE: usize = 64 << 10;
 /// Of `fsync`: the file's data alone.
 const DATA_ONLY: u32 = 1;
 
@@ -157,7 +164,9 @@ impl Server {
         while left != 0 {
             let written = match append {
                 true => chain.readable.append_to(file.as_fd(), left),
-                false => chain.readable.write_at(file.as_fd(), offset, left),
+                false => chain
+                    .readable
+                    .write_at(file.as_fd(), offset, left.min(PIECE)),
             };
             match written {
                 Ok(0) => break,
@@ -193,11 +202,13 @@ impl Server {
         Ok(())
     }
 
+    /// Entries of a directory; `plus` what each of them is, as if it had been looked up.
     pub(super) fn read_directory(
         &mut self,
         header: Header,
         fields: &mut Fields<'_>,
         room: usize,
+        plus: bool,
     ) -> Result<(), Errno> {
         let (handle, offset, size) = (fields.u64()?, fields.u64()?, fields.u32()?);
         let directory = Arc::clone(&self.handles.directory(handle, header.node)?.file);
@@ -209,8 +220,11 @@ impl Server {
             .min(MOST_ENTRIES);
         let device = fstat(&directory)?.st_dev;
         seek(&directory, SeekFrom::Start(offset))?;
-        // An entry takes at most a third more than the kernel gives it, so whatever comes fits.
-        let length = room.saturating_sub(room.div_ceil(4));
+        // An entry takes at most a third more than the kernel gives it, and with its attributes seven times as much.
+        let length = match plus {
+            true => (room / 7).max(LONGEST_ENTRY),
+            false => room.saturating_sub(room.div_ceil(4)),
+        };
         let mut buffer = vec![MaybeUninit::uninit(); length];
         let mut entries = RawDir::new(&directory, &mut buffer);
         while let Some(entry) = entries.next() {
@@ -219,12 +233,19 @@ impl Server {
             let kind = entry.file_type().as_raw_mode() >> 12;
             let number = self.inode_number(device, entry.ino());
             let padding = name.len().wrapping_neg() & 7;
-            let out = self.out();
             let length = ENTRY.saturating_add(name.len()).saturating_add(padding);
-            if out.0.len().saturating_add(length) > room {
+            let whole = length.saturating_add(if plus { ATTRIBUTES } else { 0 });
+            if self.out().0.len().saturating_add(whole) > room {
                 break;
             }
-            out.u64(number)
+            if plus {
+                match name {
+                    b"." | b".." => self.answer_no_entry(),
+                    _ => self.answer_entry_of(header.node, entry.file_name()),
+                }
+            }
+            self.out()
+                .u64(number)
                 .u64(entry.next_entry_cookie())
                 .u32(u32::try_from(name.len()).unwrap_or(0))
                 .u32(kind)

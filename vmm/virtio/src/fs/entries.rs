@@ -44,7 +44,7 @@ impl Server {
         header: Header,
         fields: &mut Fields<'_>,
     ) -> Result<(), Errno> {
-        let (mode, _device, _umask, _) =
+        let (mode, _device, umask, _) =
             (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
         let name = fields.name()?;
         let kind = FileType::from_raw_mode(mode);
@@ -54,6 +54,7 @@ impl Server {
             _ => return Err(Errno::PERM),
         }
         let directory = self.nodes.changeable(header.node)?;
+        self.mask(umask);
         mknodat(&directory, name, kind, mode_of(mode), 0)?;
         self.tell_of_new(header, name)
     }
@@ -63,9 +64,10 @@ impl Server {
         header: Header,
         fields: &mut Fields<'_>,
     ) -> Result<(), Errno> {
-        let (mode, _umask) = (fields.u32()?, fields.u32()?);
+        let (mode, umask) = (fields.u32()?, fields.u32()?);
         let name = fields.name()?;
         let directory = self.nodes.changeable(header.node)?;
+        self.mask(umask);
         mkdirat(&directory, name, mode_of(mode))?;
         self.tell_of_new(header, name)
     }
@@ -130,22 +132,30 @@ impl Server {
             return Err(Errno::PERM);
         }
         let file = self.descriptor(old)?;
+        let share = self.nodes.get(old)?.key.share;
         // The link followed is the one from the descriptor's number to the file itself, which may have no name at all.
         let (ours, follow) = (&*self.own.directory, AtFlags::SYMLINK_FOLLOW);
         linkat(ours, number(&file), &directory, name, follow)?;
-        self.tell_of(header.node, name)
+        let stat = fstat(&file)?;
+        let node = self.nodes.remember(header.node, name, file, &stat, share)?;
+        self.answer_entry(node, &stat);
+        Ok(())
     }
 
     pub(super) fn create(&mut self, header: Header, fields: &mut Fields<'_>) -> Result<(), Errno> {
-        let (flags, mode, _umask, _) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
+        let (flags, mode, umask, _) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
         let name = fields.name()?;
         let directory = self.nodes.changeable(header.node)?;
         self.handles.has_room()?;
+        self.mask(umask);
         let made = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let how = super::data::flags_of(flags) | made;
         let made = again(|| openat2(&directory, name, how, mode_of(mode), STAY));
-        let (file, node) = match made {
-            Ok(file) => (file, self.new_entry(header, header.node, name)?),
+        let (file, (node, stat)) = match made {
+            Ok(file) => {
+                let entry = self.new_file(header, name, &file)?;
+                (file, entry)
+            }
             // Made by somebody else in between, which is as good.
             Err(Errno::EXIST) if flags & OFlags::EXCL.bits() == 0 => {
                 let (descriptor, stat, share) = self.nodes.look(header.node, name)?;
@@ -154,7 +164,7 @@ impl Server {
                     .nodes
                     .remember(parent, name, descriptor, &stat, share)?;
                 match self.file_of(node, flags) {
-                    Ok(file) => (file, node),
+                    Ok(file) => (file, (node, stat)),
                     Err(errno) => {
                         self.nodes.forget(node, 1);
                         return Err(errno);
@@ -163,7 +173,7 @@ impl Server {
             }
             Err(errno) => return Err(errno),
         };
-        self.answer_open(Arc::new(file), node, flags)
+        self.answer_open(Arc::new(file), node, &stat, flags)
     }
 
     /// `O_TMPFILE`: a file that has no name until it is linked.
@@ -172,26 +182,26 @@ impl Server {
         header: Header,
         fields: &mut Fields<'_>,
     ) -> Result<(), Errno> {
-        let (flags, mode) = (fields.u32()?, fields.u32()?);
+        let (flags, mode, umask) = (fields.u32()?, fields.u32()?, fields.u32()?);
         let directory = self.nodes.changeable(header.node)?;
         self.handles.has_room()?;
+        self.mask(umask);
         let how = super::data::flags_of(flags) | OFlags::TMPFILE | OFlags::CLOEXEC;
         let how = how | OFlags::from_bits_retain(flags & OFlags::EXCL.bits());
         let file = again(|| openat2(&directory, c".", how, mode_of(mode), STAY))?;
-        let descriptor = Arc::new(self.reopen(&file, OFlags::PATH)?);
-        self.give_away(header, &descriptor)?;
-        let stat = fstat(&descriptor)?;
-        let share = self.nodes.get(header.node)?.key.share;
-        let node = self
-            .nodes
-            .remember(header.node, c"", descriptor, &stat, share)?;
-        self.answer_open(Arc::new(file), node, flags)
+        let (node, stat) = self.new_file(header, c"", &file)?;
+        self.answer_open(Arc::new(file), node, &stat, flags)
     }
 
     /// The entry's attributes, then the open file.
-    fn answer_open(&mut self, file: Arc<OwnedFd>, node: u64, flags: u32) -> Result<(), Errno> {
-        let stat = fstat(&file)?;
-        self.answer_entry(node, &stat);
+    fn answer_open(
+        &mut self,
+        file: Arc<OwnedFd>,
+        node: u64,
+        stat: &Stat,
+        flags: u32,
+    ) -> Result<(), Errno> {
+        self.answer_entry(node, stat);
         let handle = self.handles.add(Handle {
             file,
             node,
@@ -212,32 +222,56 @@ impl Server {
 
     /// Makes what this request has just created the guest user's, and tells of it.
     fn tell_of_new(&mut self, header: Header, name: &CStr) -> Result<(), Errno> {
-        let node = self.new_entry(header, header.node, name)?;
-        let stat = fstat(&*self.descriptor(node)?)?;
+        let (descriptor, stat, share) = self.nodes.look(header.node, name)?;
+        let stat = self.give_away(header, &descriptor, stat)?;
+        let node = self
+            .nodes
+            .remember(header.node, name, descriptor, &stat, share)?;
         self.answer_entry(node, &stat);
         Ok(())
     }
 
-    fn new_entry(&mut self, header: Header, parent: u64, name: &CStr) -> Result<u64, Errno> {
-        let (descriptor, _, share) = self.nodes.look(parent, name)?;
-        self.give_away(header, &descriptor)?;
-        let stat = fstat(&descriptor)?;
-        self.nodes.remember(parent, name, descriptor, &stat, share)
+    /// The same of a file that was opened as it was made: whatever became of its name since.
+    fn new_file(
+        &mut self,
+        header: Header,
+        name: &CStr,
+        file: &OwnedFd,
+    ) -> Result<(u64, Stat), Errno> {
+        let stat = self.give_away(header, file, fstat(file)?)?;
+        let descriptor = Arc::new(self.reopen(file, OFlags::PATH)?);
+        let share = self.nodes.get(header.node)?.key.share;
+        let node = self
+            .nodes
+            .remember(header.node, name, descriptor, &stat, share)?;
+        Ok((node, stat))
     }
 
     /// Where users have the same numbers, what was made belongs to who made it; the group is the directory's where that says so.
-    fn give_away(&self, header: Header, descriptor: &OwnedFd) -> Result<(), Errno> {
-        if self.owners != Owners::Same {
-            return Ok(());
-        }
-        let stat = fstat(descriptor)?;
+    /// Gives what it is then.
+    fn give_away(&self, header: Header, made: &OwnedFd, stat: Stat) -> Result<Stat, Errno> {
+        let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
         // Only what is this process's own was made by it, and not put in its place by somebody on the host.
-        if stat.st_uid != self.uid.as_raw() {
-            return Ok(());
+        if self.owners != Owners::Same || stat.st_uid != uid {
+            return Ok(stat);
         }
-        let group = (stat.st_gid == self.gid.as_raw()).then(|| group(header.gid));
-        let owner = Some(user(header.uid));
-        chownat(descriptor, c"", owner, group, AtFlags::EMPTY_PATH)
+        let to_group = (stat.st_gid == gid && header.gid != gid).then(|| group(header.gid));
+        let owner = (header.uid != uid).then(|| user(header.uid));
+        if owner.is_none() && to_group.is_none() {
+            return Ok(stat);
+        }
+        chownat(made, c"", owner, to_group, AtFlags::EMPTY_PATH)?;
+        fstat(made)
+    }
+
+    /// What is made from now on has a mode without these bits, unless its directory says in a list what it has. The mask is the
+    /// process's; nothing else in it makes files.
+    fn mask(&mut self, umask: u32) {
+        let umask = umask & 0o777;
+        if self.umask != umask {
+            rustix::process::umask(Mode::from_bits_truncate(umask));
+            self.umask = umask;
+        }
     }
 
     fn tell_of(&mut self, parent: u64, name: &CStr) -> Result<(), Errno> {
@@ -247,6 +281,18 @@ impl Server {
             .remember(parent, name, descriptor, &stat, share)?;
         self.answer_entry(node, &stat);
         Ok(())
+    }
+
+    /// What an entry that a directory has named is; nothing if it has gone since, or cannot be told.
+    pub(super) fn answer_entry_of(&mut self, parent: u64, name: &CStr) {
+        if self.tell_of(parent, name).is_err() {
+            self.answer_no_entry();
+        }
+    }
+
+    /// `fuse_entry_out` that says nothing.
+    pub(super) fn answer_no_entry(&mut self) {
+        self.out().bytes(&[0; 128]);
     }
 
     /// `fuse_entry_out`

@@ -31,9 +31,13 @@ const FEATURES: u32 = feature::ASYNC_READ
     | feature::ATOMIC_O_TRUNC
     | feature::BIG_WRITES
     | feature::AUTO_INVAL_DATA
+    | feature::DO_READDIRPLUS
+    | feature::READDIRPLUS_AUTO
     | feature::PARALLEL_DIROPS
     | feature::MAX_PAGES
     | feature::HANDLE_KILLPRIV_V2;
+/// Where users have the same numbers, so have those in access control lists.
+const WITH_LISTS: u32 = feature::POSIX_ACL | feature::DONT_MASK;
 
 /// The server and what the guest has of it.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(super) struct Server {
     pub(super) own: Descriptors,
     pub(super) uid: Uid,
     pub(super) gid: Gid,
+    /// The process's, as far as it is known.
+    pub(super) umask: u32,
     /// Devices of the host that were met, by which inode numbers are told apart.
     pub(super) devices: Vec<u64>,
     request: Vec<u8>,
@@ -65,6 +71,7 @@ impl Server {
             own,
             uid: rustix::process::geteuid(),
             gid: rustix::process::getegid(),
+            umask: u32::MAX,
             devices: Vec::new(),
             request: Vec::new(),
             answer: Answer::default(),
@@ -161,7 +168,8 @@ impl Server {
             opcode::LISTXATTR => self.list_attributes(header, fields, room),
             opcode::REMOVEXATTR => self.remove_attribute(header, fields),
             opcode::OPENDIR => self.open_directory(header),
-            opcode::READDIR => self.read_directory(header, fields, room),
+            opcode::READDIR => self.read_directory(header, fields, room, false),
+            opcode::READDIRPLUS => self.read_directory(header, fields, room, true),
             opcode::FALLOCATE => self.allocate(header, fields),
             opcode::LSEEK => self.seek(header, fields),
             opcode::COPY_FILE_RANGE => self.copy_range(header, fields),
@@ -182,9 +190,13 @@ impl Server {
             // The guest asks again.
             return Ok(());
         }
+        let features = match self.owners {
+            Owners::Same => FEATURES | WITH_LISTS,
+            Owners::Own => FEATURES,
+        };
         self.answer
             .u32(read_ahead.min(READ_AHEAD))
-            .u32(FEATURES & offered)
+            .u32(features & offered)
             .u16(BACKGROUND)
             .u16(BACKGROUND)
             .u32(MOST_BYTES)

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::wire::*;
+use crate::fs::Owners;
 use crate::fs::abi::opcode;
 use crate::guest::Guest;
 
@@ -209,48 +210,123 @@ fn a_writer_takes_setuid_and_setgid_away_when_told_to() {
     );
 }
 
-/// All entries come exactly once, however small the pieces, and while others come and go.
+/// All entries come exactly once, however small the pieces, and while others come and go; with what they are, or without.
 #[test]
 fn a_directory_is_listed_whole_while_it_changes() {
+    const ENTRIES: usize = 1000;
+    for (opcode, before) in [(opcode::READDIR, 0), (opcode::READDIRPLUS, 128)] {
+        let files = Files::empty();
+        for number in 0..ENTRIES {
+            fs::write(files.path(&format!("entry-{number}")), "four").unwrap();
+        }
+        let mut guest = files.guest(false);
+        let share = lookup(&mut guest, 1, "0").unwrap();
+        let opened = request(&mut guest, opcode::OPENDIR, share.node, &[&[0; 8]], 16).unwrap();
+        let (mut offset, mut names, mut told) = (0_u64, Vec::new(), 0);
+        loop {
+            let fields = [
+                &opened[..8],
+                &offset.to_le_bytes(),
+                &512_u32.to_le_bytes(),
+                &[0; 20],
+            ]
+            .concat();
+            let bytes = request(&mut guest, opcode, share.node, &[&fields], 512).unwrap();
+            if bytes.is_empty() {
+                break;
+            }
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let (plus, plain) = rest.split_at(before);
+                offset = u64::from_le_bytes(plain[8..16].try_into().unwrap());
+                let length = u32::from_le_bytes(plain[16..20].try_into().unwrap()) as usize;
+                let name = String::from_utf8(plain[24..24 + length].to_vec()).unwrap();
+                if before != 0 && entry(plus).node != 0 {
+                    // The guest forgets it again, and has room for the next.
+                    let seen = entry(plus);
+                    assert_eq!(seen, lookup(&mut guest, share.node, &name).unwrap());
+                    assert!(
+                        seen.size == 4 || name.starts_with("new-"),
+                        "{name} {seen:?}"
+                    );
+                    let forget = [&1_u32.to_le_bytes()[..], &[0; 4]];
+                    let one = [&seen.node.to_le_bytes()[..], &2_u64.to_le_bytes()];
+                    let parts = [forget.concat(), one.concat()].concat();
+                    let header = header(opcode::BATCH_FORGET, 0, 0);
+                    guest.exchange(REQUESTS, &[&header, &parts], &[]);
+                    told += 1;
+                }
+                names.push(name);
+                rest = &plain[(24 + length).next_multiple_of(8)..];
+            }
+            let turn = names.len();
+            let _ = fs::write(files.path(&format!("new-{turn}")), "");
+            let _ = fs::remove_file(files.path(&format!("new-{}", turn / 2)));
+        }
+        let mut old: Vec<_> = names
+            .iter()
+            .filter(|name| name.starts_with("entry-"))
+            .collect();
+        old.sort();
+        old.dedup();
+        assert_eq!(old.len(), ENTRIES);
+        assert!(names.contains(&".".to_owned()) && names.contains(&"..".to_owned()));
+        assert!(before == 0 || told >= ENTRIES, "{told}");
+    }
+}
+
+/// Where users are the host's, so are the rights that files give: a setuid bit is no less.
+#[test]
+fn capabilities_and_access_lists_pass_among_the_same_users() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: giving files capabilities needs root");
+        return;
+    }
     let files = Files::empty();
-    for number in 0..3000 {
-        fs::write(files.path(&format!("entry-{number}")), "").unwrap();
-    }
-    let mut guest = files.guest(false);
+    fs::write(files.path("file"), "").unwrap();
+    let mut guest = started(files.fs_with(Owners::Same, false));
     let share = lookup(&mut guest, 1, "0").unwrap();
-    let opened = request(&mut guest, opcode::OPENDIR, share.node, &[&[0; 8]], 16).unwrap();
-    let (mut offset, mut names) = (0_u64, Vec::new());
-    loop {
-        let fields = [
-            &opened[..8],
-            &offset.to_le_bytes(),
-            &512_u32.to_le_bytes(),
-            &[0; 20],
-        ]
-        .concat();
-        let bytes = request(&mut guest, opcode::READDIR, share.node, &[&fields], 512).unwrap();
-        if bytes.is_empty() {
-            break;
-        }
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            offset = u64::from_le_bytes(rest[8..16].try_into().unwrap());
-            let length = u32::from_le_bytes(rest[16..20].try_into().unwrap()) as usize;
-            names.push(String::from_utf8(rest[24..24 + length].to_vec()).unwrap());
-            rest = &rest[(24 + length).next_multiple_of(8)..];
-        }
-        let turn = names.len();
-        let _ = fs::write(files.path(&format!("new-{turn}")), "");
-        let _ = fs::remove_file(files.path(&format!("new-{}", turn / 2)));
+    let file = lookup(&mut guest, share.node, "file").unwrap();
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    // cap_net_bind_service=ep; and user::rw-,user:1000:r--,group::r--,mask::r--,other::---
+    let capability: Vec<u8> = words(&[0x0200_0001, 1 << 10, 0, 0, 0]);
+    let none = u32::MAX;
+    let list: Vec<u8> = words(&[
+        2,
+        0x0006_0001,
+        none,
+        0x0004_0002,
+        1000,
+        0x0004_0004,
+        none,
+        0x0004_0010,
+        none,
+        0x0000_0020,
+        none,
+    ]);
+    for (name, value) in [
+        ("security.capability", &capability),
+        ("system.posix_acl_access", &list),
+    ] {
+        let size = u32::try_from(value.len()).unwrap().to_le_bytes();
+        let fields = [&size[..], &[0; 4], &text(name), value].concat();
+        request(&mut guest, opcode::SETXATTR, file.node, &[&fields], 0).unwrap();
+        let ask = [&64_u32.to_le_bytes()[..], &[0; 4], &text(name)].concat();
+        let got = request(&mut guest, opcode::GETXATTR, file.node, &[&ask], 64).unwrap();
+        assert_eq!(&got, value, "{name}");
+        let mut host = [0; 64];
+        let length = rustix::fs::getxattr(files.path("file"), name, &mut host[..]).unwrap();
+        assert_eq!(host[..length], value[..], "{name}");
     }
-    let mut old: Vec<_> = names
-        .iter()
-        .filter(|name| name.starts_with("entry-"))
-        .collect();
-    old.sort();
-    old.dedup();
-    assert_eq!(old.len(), 3000);
-    assert!(names.contains(&".".to_owned()) && names.contains(&"..".to_owned()));
+    assert_eq!(
+        fs::metadata(files.path("file")).unwrap().mode() & 0o777,
+        0o640
+    );
+    for name in ["trusted.overlay.opaque", "security.selinux", "system.x"] {
+        let fields = [&1_u32.to_le_bytes()[..], &[0; 4], &text(name), b"v"].concat();
+        let answer = request(&mut guest, opcode::SETXATTR, file.node, &[&fields], 0);
+        assert_eq!(answer, Err(libc::EOPNOTSUPP), "{name}");
+    }
 }
 
 #[test]

@@ -49,10 +49,19 @@ impl Files {
     }
 
     pub(super) fn fs_of(&self, shares: Vec<Share>) -> Fs {
+        self.fs_for(Owners::Own, shares)
+    }
+
+    pub(super) fn fs_with(&self, owners: Owners, read_only: bool) -> Fs {
+        let root = path_only(&self.path("."));
+        self.fs_for(owners, vec![Share { root, read_only }])
+    }
+
+    fn fs_for(&self, owners: Owners, shares: Vec<Share>) -> Fs {
         let directory = Arc::new(path_only("/proc/self/fd".as_ref()));
         let prefix = "/proc/self/fd/";
         let descriptors = Descriptors { directory, prefix };
-        Fs::new("tag", shares, Owners::Own, descriptors, self.bounds)
+        Fs::new("tag", shares, owners, descriptors, self.bounds)
     }
 
     pub(super) fn guest(&self, read_only: bool) -> Guest {
