@@ -17,6 +17,7 @@ mod record;
 mod server;
 mod site;
 mod start;
+mod volume;
 mod works;
 
 use std::process::ExitCode;
@@ -83,6 +84,10 @@ fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
         "server" => server::measure(site, record),
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
+        "files" => {
+            works::measure(scenario, site, record)?;
+            volume::measure(site, record)
+        }
         _ => works::measure(scenario, site, record),
     }
 }

@@ -67,7 +67,7 @@ pub const SCENARIOS: &[Scenario] = &[
     (
         "files",
         Place::Lab,
-        "reads, writes and names on the image, on tmpfs and on a volume",
+        "reads, writes and names on the image, on tmpfs and on a volume; a volume beside the host's own file system",
     ),
     (
         "network",
