@@ -16,6 +16,8 @@ use crate::site::{Image, Site};
 const PORT: u16 = 8000;
 /// Until somebody asks again whether it is there.
 const PAUSE: Duration = Duration::from_millis(1);
+/// Longer takes no answer: a published port is taken before its container is there, and who asks then may wait in vain.
+const ANSWER: Duration = Duration::from_millis(20);
 /// Samples; one before them does not count.
 const SAMPLES: usize = 3;
 /// Longer takes no server that comes up.
@@ -81,6 +83,7 @@ fn first_answer(mut command: Command) -> Result<f64> {
 /// Whether it answers as it should; what goes wrong meanwhile is that it is not there yet.
 fn ask() -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+    stream.set_read_timeout(Some(ANSWER))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
