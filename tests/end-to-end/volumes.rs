@@ -156,7 +156,18 @@ fn an_images_volumes_are_its_containers_own() {
 fn posix_holds_as_on_the_host() {
     let host = scratch("posix");
     for directory in ["reference", "volume"] {
-        std::fs::create_dir(host.join(directory)).unwrap();
+        let (fresh, many) = (
+            host.join(directory).join("fresh"),
+            host.join(directory).join("many"),
+        );
+        std::fs::create_dir_all(fresh.join("d")).unwrap();
+        std::fs::write(fresh.join("old"), "old").unwrap();
+        std::os::unix::fs::symlink("old", fresh.join("way")).unwrap();
+        std::os::unix::fs::symlink("none", fresh.join("astray")).unwrap();
+        std::fs::create_dir(&many).unwrap();
+        for number in 0..100_000 {
+            std::fs::File::create(many.join(number.to_string())).unwrap();
+        }
     }
     let script = include_str!("volumes/posix.py");
     let reference = Command::new("python3")

@@ -1,5 +1,5 @@
 # What POSIX and Linux say of files, said by a program that runs on the host and in a guest: both must print the same.
-import ctypes, errno, fcntl, mmap, os, stat, sys, time
+import ctypes, errno, fcntl, mmap, os, shutil, stat, struct, subprocess, sys, time
 
 os.chdir(sys.argv[1])
 os.umask(0o022)
@@ -162,19 +162,92 @@ say(os.getxattr("m", "user.colour"), sorted(os.listxattr("m")), fails(os.setxatt
 os.removexattr("m", "user.colour")
 say(fails(os.getxattr, "m", "user.colour"))
 
+# File capabilities and access control lists, which root's volumes have as docker's do
+if os.getuid() == 0:
+    capability = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep
+    shutil.copy(os.path.realpath(sys.executable), "able")
+    os.setxattr("able", "security.capability", capability)
+    say(os.getxattr("able", "security.capability") == capability, os.listxattr("able"))
+    held = "print([line for line in open('/proc/self/status') if line.startswith('CapEff')])"
+    able = dict(user=1000, group=1000, extra_groups=[], stdout=subprocess.PIPE, text=True)
+    say(subprocess.run(["./able", "-c", held], **able).stdout)
+    with open("able", "ab") as file:
+        file.write(b"x")
+    say(fails(os.getxattr, "able", "security.capability"), "a write takes capabilities away")
+
+    def rights(owner, user, group, mask, other):
+        parts = [(1, owner, -1), (2, user, 1000), (4, group, -1), (16, mask, -1), (32, other, -1)]
+        return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *part) for part in parts)
+
+    write("listed", b"listed")
+    os.chmod("listed", 0o600)
+    os.setxattr("listed", "system.posix_acl_access", rights(6, 4, 0, 4, 0))
+    os.mkdir("heir")
+    os.setxattr("heir", "system.posix_acl_default", rights(7, 6, 0, 6, 0))
+    os.umask(0o077)
+    write("heir/file", b"")
+    os.mkdir("heir/d")
+    os.umask(0o022)
+    for name in ["listed", "heir/file", "heir/d"]:
+        say(oct(os.stat(name).st_mode), os.getxattr(name, "system.posix_acl_access").hex())
+    say(os.getxattr("heir/d", "system.posix_acl_default") == rights(7, 6, 0, 6, 0))
+    for user in [1000, 1001]:
+        if os.fork() == 0:
+            os.setgroups([]), os.setgid(user), os.setuid(user)
+            say(fails(open, "listed"), fails(open, "listed", "r+"), fails(open, "heir/file", "r+"))
+            os._exit(0)
+        os.wait()
+    os.chmod("listed", 0o660)
+    say(os.getxattr("listed", "system.posix_acl_access") == rights(6, 4, 0, 6, 0))
+
+# Names that are made, and replaced, without being looked at before; those in `fresh` are known to nobody yet
+EXCLUSIVE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+say(fails(os.open, "fresh/old", EXCLUSIVE), fails(os.open, "fresh/astray", EXCLUSIVE), fails(os.open, "fresh/d", os.O_CREAT | os.O_WRONLY))
+with open("fresh/way", "ab") as file:
+    file.write(b"er")
+with open("fresh/astray", "wb") as file:
+    file.write(b"found")
+say(read("fresh/old"), read("fresh/none"), fails(os.mkdir, "fresh/way"), fails(os.symlink, "x", "fresh/old"), fails(os.mkfifo, "fresh/d"))
+if os.getuid() == 0:
+    os.chmod("fresh", 0o1777)
+    os.chmod("fresh/old", 0o600)
+    if os.fork() == 0:
+        os.setgroups([]), os.setuid(1000)
+        write("fresh/own", b"own")
+        say(fails(open, "fresh/old", "a"), fails(os.rename, "fresh/own", "fresh/old"), fails(os.link, "fresh/own", "fresh/old"))
+        say(fails(os.rename, "fresh/own", "fresh/renamed"), os.stat("fresh/renamed").st_uid)
+        os._exit(0)
+    os.wait()
+
+# A rename may swap, or keep what is there
+write("one", b"1")
+write("two", b"2")
+say(libc.renameat2(-100, b"one", -100, b"two", 1), errno.errorcode[ctypes.get_errno()], libc.renameat2(-100, b"one", -100, b"two", 2))
+say(read("one"), read("two"))
+
+# Large pieces, which do not pass through the guest's memory, beside maps and small pieces, which do
+piece = os.urandom(1 << 20)
+wide = os.open("wide", os.O_RDWR | os.O_CREAT)
+for offset in range(0, 4 << 20, 1 << 20):
+    os.pwrite(wide, piece, offset)
+with mmap.mmap(wide, 4 << 20) as view:
+    say(view[:4096] == piece[:4096], os.pread(wide, 1 << 20, 1 << 20) == piece)
+    view[(2 << 20) + 5 : (2 << 20) + 9] = b"here"
+    say(os.pread(wide, 1 << 20, 2 << 20)[5:9])
+    os.pwrite(wide, piece[::-1], 0)
+    say(view[:4096] == piece[::-1][:4096], os.pread(wide, 9, 0) == piece[::-1][:9])
+say(len(os.pread(wide, 1 << 20, (4 << 20) - 77)), os.pread(wide, 1 << 20, 4 << 20))
+os.close(wide)
+
 # A directory of many entries that changes while it is read
-os.mkdir("many")
-for number in range(300):
-    os.close(os.open(f"many/{number}", os.O_CREAT | os.O_WRONLY))
 seen = []
 for entry in os.scandir("many"):
     seen.append(entry.name)
-    if len(seen) % 50 == 0:
+    if len(seen) % 1000 == 0:
         os.close(os.open(f"many/new{len(seen)}", os.O_CREAT))
-        os.unlink(f"many/new{len(seen)}")
+        os.unlink(f"many/{entry.name}")
+        os.rename(f"many/new{len(seen)}", f"many/newer{len(seen)}")
 old = [name for name in seen if not name.startswith("new")]
 say(len(old), len(set(old)))
-for name in os.listdir("many"):
-    os.unlink(f"many/{name}")
-os.rmdir("many")
+say(sorted((entry.name, entry.stat(follow_symlinks=False).st_size) for entry in os.scandir("fresh")))
 say("all")
