@@ -14,7 +14,6 @@ mod peers;
 mod profile;
 mod pull;
 mod record;
-mod server;
 mod site;
 mod start;
 mod volume;
@@ -70,7 +69,7 @@ fn run() -> Result<()> {
 }
 
 /// Scenarios that run more than busybox.
-const DEBIAN: [&str; 2] = ["memory", "server"];
+const DEBIAN: [&str; 1] = ["memory"];
 
 fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
     match scenario {
@@ -81,7 +80,6 @@ fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
         "memory" => memory::measure(site, record),
         "network" => network::measure(site, record),
         "profile" => profile::measure(site, record),
-        "server" => server::measure(site, record),
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
         "files" => {

@@ -37,11 +37,6 @@ pub const SCENARIOS: &[Scenario] = &[
         "memory that a container costs which waits: a shell, python, redis",
     ),
     (
-        "server",
-        Place::Lab,
-        "a web server in python, to its first answer",
-    ),
-    (
         "exec",
         Place::Lab,
         "`true` in a container that runs already",
