@@ -18,6 +18,7 @@ mod jail;
 mod launch;
 mod library;
 mod listing;
+mod lock;
 mod machine;
 mod networks;
 mod plan;

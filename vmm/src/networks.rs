@@ -15,13 +15,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use network::{GATEWAY, HOSTS, Neighbours, link_name, socket_name};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, Connection};
 use crate::container::{Config, Container, ContainerError, Containers, short};
-use crate::human;
+use crate::{human, lock};
 
 const ABOUT: &str = "network.json";
 
@@ -98,12 +98,7 @@ impl Networks {
     /// Keeps networks from being removed, and addresses from being given, until it is dropped.
     pub(crate) fn hold(&self) -> Result<File, NetworkError> {
         let path = self.path.join("lock");
-        let mut options = File::options();
-        let file = options.write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| failed("Opening", &path, error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed("Locking", &path, error.into()))?;
-        Ok(file)
+        lock::wait(&path).map_err(|(action, error)| failed(action, &path, error))
     }
 
     /// Makes a network.

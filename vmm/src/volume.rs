@@ -11,13 +11,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, Source};
 use crate::container::{ContainerError, Containers, Volume, new_id};
-use crate::human;
 use crate::jail::Share;
+use crate::{human, lock};
 
 const DATA: &str = "_data";
 const ABOUT: &str = "volume.json";
@@ -84,12 +84,7 @@ impl Volumes {
     /// Keeps volumes from being removed until it is dropped.
     pub(crate) fn hold(&self) -> Result<File, VolumeError> {
         let path = self.path.join("lock");
-        let mut options = File::options();
-        let file = options.write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| failed("Opening", &path, error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed("Locking", &path, error.into()))?;
-        Ok(file)
+        lock::wait(&path).map_err(|(action, error)| failed(action, &path, error))
     }
 
     /// Makes what is missing of `wanted`, and says where it is. The lock is held.

@@ -227,12 +227,7 @@ impl Containers {
 
     fn lock(&self) -> Result<File, ContainerError> {
         let path = self.path.join("lock");
-        let mut options = File::options();
-        let file = options.write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| failed("Opening", &path, error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed("Locking", &path, error.into()))?;
-        Ok(file)
+        crate::lock::wait(&path).map_err(|(action, error)| failed(action, &path, error))
     }
 }
 
