@@ -9,6 +9,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod ahead;
 pub mod container;
 pub mod directory;
 pub mod environment;
@@ -112,6 +113,9 @@ fn run(
             FromHost::Rest if !rested && ready.is_ok() => {
                 rested = true;
                 host.send(&FromGuest::Resting)?;
+            }
+            FromHost::ReadAhead { program, path } if !rested && ready.is_ok() => {
+                ahead::read(&program, &path);
             }
             FromHost::Renew(renewal) => {
                 ready = ready.and_then(|layers| renewal::renew(&renewal).map(|()| layers))

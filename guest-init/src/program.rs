@@ -62,6 +62,12 @@ impl Program {
         }
     }
 
+    /// The files that may be it, the likeliest first.
+    #[must_use]
+    pub fn files(&self) -> &[CString] {
+        &self.candidates
+    }
+
     /// Tries one file after the other, in the child: as the user and from the working directory. `attempt` does not
     /// return where it succeeds.
     pub fn execute(&self, mut attempt: impl FnMut(&CStr) -> Errno) -> Attempt {

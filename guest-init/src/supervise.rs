@@ -310,6 +310,8 @@ impl Supervisor {
                 FromHost::GoOn => self.go_on()?,
                 FromHost::Renew(renewal) => self.become_another(&renewal)?,
                 FromHost::Work { process, work } => self.work(process, &work)?,
+                // It is late for that.
+                FromHost::ReadAhead { .. } => {}
                 FromHost::Resize { process, size } => self.resize(process, size),
                 FromHost::Signal { process, signal } => {
                     let running = self.processes.iter().find(|running| running.id == process);

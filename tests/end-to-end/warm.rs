@@ -141,6 +141,31 @@ fn two_copies_share_no_random_number_and_have_the_right_time() {
     }
 }
 
+#[test]
+fn a_template_has_the_first_runs_program_and_knows_what_copies_write() {
+    let store = Store::new("warm-ahead");
+    let kicks = |outcome: &Outcome| -> u32 {
+        let told = outcome.err();
+        let row = told.lines().find_map(|line| line.strip_prefix("kicks"));
+        row.unwrap().trim().parse().unwrap()
+    };
+    let run = || {
+        store
+            .warm()
+            .option("--timings")
+            .command(["/bin/busybox", "true"])
+    };
+    run().finish().exits(0);
+    let outcome = run().finish();
+    assert!(was_warm(outcome.exits(0)), "{outcome:?}");
+    // 27 where the program is read from the disk: ten requests, and what comes of them.
+    assert!(kicks(&outcome) < 20, "{outcome:?}");
+    let machine = std::fs::read(store.templates()[0].join("machine")).unwrap();
+    // Magic, version, length of the description: then the length of what is written, 8 bytes for a run of pages.
+    let length = u32::from_le_bytes(machine[16..20].try_into().unwrap());
+    assert!((10 * 8..2000 * 8).contains(&length), "{length}");
+}
+
 fn seconds() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.unwrap().as_secs()

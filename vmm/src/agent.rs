@@ -544,7 +544,7 @@ impl<'a> Agent<'a> {
 }
 
 /// Random bytes and the time, for one machine.
-fn renewal(mac: Option<protocol::Bytes>) -> Result<Renewal, AgentError> {
+pub(crate) fn renewal(mac: Option<protocol::Bytes>) -> Result<Renewal, Errno> {
     let mut entropy = vec![0; ENTROPY];
     rustix::rand::getrandom(&mut entropy[..], rustix::rand::GetRandomFlags::empty())?;
     Ok(Renewal {

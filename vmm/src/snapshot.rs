@@ -1,5 +1,5 @@
-//! A machine at rest as two files of a directory: `machine`, which says what it is and how its processors and devices
-//! stand, and `memory`, as long as its memory is, with holes for zeros. Refuses to know where the directory is.
+//! A machine at rest as two files of a directory: `machine`, which says what it is, how its processors and devices
+//! stand, and what of its memory a copy writes at once; and `memory`, as long as its memory is, with holes for zeros. Refuses to know where the directory is.
 //!
 //! Of `machine` nothing is believed that is not checked: what it is, its version, its length, its sum. What its processors
 //! hold is then for KVM to judge, what its devices hold for each device; memory is a guest's, and as hostile as that.
@@ -24,9 +24,9 @@ pub(crate) const DISK: &str = "disk";
 
 const MAGIC: [u8; 8] = *b"hullrest";
 /// Counted up whenever anything that is saved changes its form.
-pub(crate) const VERSION: u32 = 1;
-/// Magic, version, length of the description, length of the state, sum of both.
-const HEADER: usize = 8 + 4 + 4 + 8 + 8;
+pub(crate) const VERSION: u32 = 2;
+/// Magic, version, lengths of the description, the pages, the state; sum of all three.
+const HEADER: usize = 8 + 4 + 4 + 4 + 8 + 8;
 /// A machine of 16 processors with all devices takes a quarter of a megabyte.
 const LONGEST: u64 = 4 << 20;
 
@@ -58,27 +58,35 @@ pub(crate) enum FormatError {
     Damaged(#[from] postcard::Error),
 }
 
-/// Both parts of a `machine` file, its frame checked.
+/// The parts of a `machine` file, its frame checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parts<'a> {
     /// What the launcher says of it.
     pub(crate) about: &'a [u8],
+    /// Which pages a copy writes at once ([`Pages`](crate::machine::memory::Pages)); may be empty.
+    pub(crate) pages: &'a [u8],
     /// What the VMM saved.
     pub(crate) state: &'a [u8],
 }
 
-/// The file that holds both parts.
+/// The file that holds them.
 pub(crate) fn encode(parts: &Parts<'_>) -> Vec<u8> {
-    let Parts { about, state } = parts;
-    let length = u32::try_from(about.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEADER + about.len() + state.len());
+    let Parts {
+        about,
+        pages,
+        state,
+    } = parts;
+    let short = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = Vec::with_capacity(HEADER + about.len() + pages.len() + state.len());
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
-    bytes.extend(length.to_le_bytes());
+    bytes.extend(short(about));
+    bytes.extend(short(pages));
     bytes.extend((state.len() as u64).to_le_bytes());
-    bytes.extend(sum(&[about, state]).to_le_bytes());
-    bytes.extend_from_slice(about);
-    bytes.extend_from_slice(state);
+    bytes.extend(sum(&[about, pages, state]).to_le_bytes());
+    for part in [about, pages, state] {
+        bytes.extend_from_slice(part);
+    }
     bytes
 }
 
@@ -103,16 +111,23 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Parts<'_>, FormatError> {
     if version != VERSION {
         return Err(FormatError::Version(version));
     }
-    let about = u64::from(u32::from_le_bytes(take(&mut rest)?));
+    let short = |length| usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    let (about, pages) = (short(take(&mut rest)?), short(take(&mut rest)?));
     let state = u64::from_le_bytes(take(&mut rest)?);
     let told_sum = u64::from_le_bytes(take(&mut rest)?);
-    let (found, told) = (bytes.len() as u64, about.saturating_add(state));
-    let told = told.saturating_add(HEADER as u64);
-    let length = usize::try_from(about).unwrap_or(usize::MAX);
-    let parts = rest.split_at_checked(length).filter(|_| found == told);
-    let (about, state) = parts.ok_or(FormatError::Length { found, told })?;
-    match sum(&[about, state]) == told_sum {
-        true => Ok(Parts { about, state }),
+    let found = bytes.len() as u64;
+    let told = (about as u64 + pages as u64 + HEADER as u64).saturating_add(state);
+    let parts = rest
+        .split_at_checked(about)
+        .and_then(|(about, rest)| Some((about, rest.split_at_checked(pages)?)));
+    let parts = parts.filter(|_| found == told);
+    let (about, (pages, state)) = parts.ok_or(FormatError::Length { found, told })?;
+    match sum(&[about, pages, state]) == told_sum {
+        true => Ok(Parts {
+            about,
+            pages,
+            state,
+        }),
         false => Err(FormatError::Sum),
     }
 }

@@ -316,6 +316,7 @@ impl Supervisor {
             clients,
             container,
             parts,
+            task,
             ..
         } = self;
         drop(supervision);
@@ -323,7 +324,7 @@ impl Supervisor {
             client.ended(&ended);
         }
         if state.started != 0 && ended.result.is_ok() {
-            leave_template(&container, parts);
+            leave_template(&container, parts, &task);
         }
     }
 }
@@ -365,7 +366,8 @@ impl Supervisor {
         let templates = Templates::of(self.container.store());
         let key = Key::of(&config.machine, &self.parts)?;
         if config.start == Way::Warm {
-            template::make(&templates, &key, &config.machine, &self.parts).map_err(|error| {
+            let made = template::make(&templates, &key, &config.machine, &self.parts, &self.task);
+            made.map_err(|error| {
                 Failure::new(error).hint("`--start auto` boots where there is no template.")
             })?;
         }
@@ -403,7 +405,7 @@ impl Supervisor {
 
 /// Leaves a template for the next run of this shape, now that nobody waits for anything. What hinders it is the next run's
 /// business, which then boots.
-fn leave_template(container: &Container, parts: Parts) {
+fn leave_template(container: &Container, parts: Parts, task: &Task) {
     let config = &container.config;
     if !config.may_be_warm() {
         return;
@@ -417,7 +419,7 @@ fn leave_template(container: &Container, parts: Parts) {
         return;
     };
     let _ = rustix::process::nice(19);
-    let _ = template::make(&templates, &key, &config.machine, &parts);
+    let _ = template::make(&templates, &key, &config.machine, &parts, task);
 }
 
 /// An end before there was anything to count.

@@ -32,7 +32,7 @@ pub(crate) use jail::{
 /// Size of a page, and of the guards around guest memory.
 pub(crate) const PAGE: usize = 4096;
 /// Host address and guest address of memory agree modulo this, so that KVM can use large pages.
-const LARGE_PAGE: usize = 2 << 20;
+pub(crate) const LARGE_PAGE: usize = 2 << 20;
 
 /// KVM from a descriptor that somebody else opened. Calls on a descriptor of anything else fail.
 pub(crate) fn kvm(descriptor: OwnedFd) -> Kvm {
@@ -129,6 +129,40 @@ pub(crate) fn resident(memory: &GuestMemoryMmap, guest: u64, length: usize) -> i
         0 => Ok(pages),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Makes pages of guest memory this process's own, as if each had been written.
+pub(crate) fn populate(memory: &GuestMemoryMmap, guest: u64, length: usize) -> io::Result<()> {
+    let slice = memory
+        .get_slice(GuestAddress(guest), length)
+        .map_err(io::Error::other)?;
+    let address = slice.ptr_guard_mut().as_ptr();
+    // SAFETY: the range is mapped (`get_slice` checked it) and writable, and advice changes no content.
+    unsafe { madvise(address.cast(), length, Advice::LinuxPopulateWrite) }?;
+    Ok(())
+}
+
+/// Has a file's bytes from `offset`, which begins a large page, kept in a large page.
+pub(crate) fn make_large(file: &File, offset: u64) -> io::Result<()> {
+    let (none, read) = (ProtFlags::empty(), ProtFlags::READ);
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let room = 2 * LARGE_PAGE;
+    // SAFETY: an anonymous reservation at an address of the kernel's choice touches no memory of this process.
+    let reserved = unsafe { mmap_anonymous(null_mut(), room, none, flags) }?;
+    let address = reserved.wrapping_byte_add(LARGE_PAGE - reserved.addr() % LARGE_PAGE);
+    let fixed = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: the large page lies in the reservation just made, which nobody else knows of.
+    let made = unsafe { mmap(address, LARGE_PAGE, read, fixed, file, offset) }
+        // SAFETY: advice about that mapping, which changes no content.
+        .map(|mapped| unsafe { libc::madvise(mapped, LARGE_PAGE, libc::MADV_COLLAPSE) });
+    let result = match made {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(io::Error::last_os_error()),
+        Err(error) => Err(error.into()),
+    };
+    // SAFETY: all of the reservation, of which nobody has an address.
+    let _ = unsafe { munmap(reserved, room) };
+    result
 }
 
 fn bits(protection: ProtFlags) -> i32 {

@@ -105,6 +105,13 @@ pub enum FromHost {
     },
     /// The container goes on, which [`FromHost::Rest`] had stopped: it was saved, or was not.
     GoOn,
+    /// Before `Rest` and `Run`: copies of this machine will run this program, which may be read ahead.
+    ReadAhead {
+        /// As in [`Process::argv`].
+        program: Bytes,
+        /// The environment's `PATH`; empty means docker's.
+        path: Bytes,
+    },
 }
 
 /// What makes a copy of a machine another machine.

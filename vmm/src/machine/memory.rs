@@ -14,6 +14,9 @@ use crate::config::Memory;
 use crate::sys::{self, Piece};
 
 mod copy;
+mod pages;
+
+pub(crate) use pages::Pages;
 
 /// Bytes looked at, at a time.
 const LARGE_BATCH: usize = 1 << 30;

@@ -4,7 +4,7 @@
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
@@ -81,6 +81,12 @@ impl Draft {
     /// The directory, for whoever has them filled.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// Gives its `machine` another content.
+    pub(crate) fn replace_machine(&self, bytes: &[u8]) -> io::Result<()> {
+        self.machine.set_len(bytes.len() as u64)?;
+        self.machine.write_all_at(bytes, 0)
     }
 
     /// Adds the file that says which container it is, and makes that durable.

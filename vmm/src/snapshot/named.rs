@@ -113,6 +113,7 @@ impl Snapshots {
         let draft = draft.ok_or_else(|| SnapshotError::Taken(name.to_owned()))?;
         let bytes = super::encode(&Parts {
             about: &about,
+            pages: &[],
             state: &state,
         });
         draft.write_container(&bytes).map_err(failed)?;

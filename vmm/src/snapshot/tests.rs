@@ -7,6 +7,7 @@ use super::*;
 fn saved() -> Vec<u8> {
     encode(&Parts {
         about: b"of an image",
+        pages: b"pages",
         state: &[7; 1000],
     })
 }
@@ -20,8 +21,8 @@ fn what_was_written_is_read() {
     assert_eq!(read(&file).unwrap(), bytes);
     let parts = decode(&bytes).unwrap();
     assert_eq!(
-        (parts.about, parts.state),
-        (&b"of an image"[..], &[7; 1000][..])
+        (parts.about, parts.pages, parts.state),
+        (&b"of an image"[..], &b"pages"[..], &[7; 1000][..])
     );
 }
 
@@ -72,7 +73,7 @@ fn another_version_is_named() {
     let error = decode(&bytes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "The machine was saved in version 9 of the format; this hull has version 1"
+        "The machine was saved in version 9 of the format; this hull has version 2"
     );
     assert!(matches!(decode(b"ELF"), Err(FormatError::Foreign)));
 }

@@ -8,14 +8,17 @@ use protocol::{AGENT_PORT, Decoder, FrameError, FromGuest, FromHost, Opening};
 use rustix::io::Errno;
 
 use super::{Key, Templates};
-use crate::agent::{Connection, Next, ready};
+use crate::agent::{Connection, Next, Task, ready};
 use crate::config::VmConfig;
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::machine::report::End;
+use crate::snapshot::FormatError;
 use crate::snapshot::draft::Draft;
 use crate::supervise::{Own, Parts};
 use crate::vmm::{Goal, Order, StartError};
+
+mod rehearsal;
 
 /// A boot takes tens of milliseconds, on an emulated processor seconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -39,29 +42,40 @@ pub(crate) enum MakeError {
     Silent,
     #[error("The guest broke the agent protocol")]
     Protocol,
+    #[error(transparent)]
+    Format(#[from] FormatError),
     #[error("The machine ended before it was saved: {0:?}")]
     Ended(End),
     #[error("The VMM process died")]
     Died,
 }
 
-/// Makes the template of this name, unless there is one or somebody is making it.
+/// Makes the template of this name, for the next run that resembles this one, unless there is one or somebody is making it.
 pub(crate) fn make(
     templates: &Templates,
     key: &Key,
     config: &VmConfig,
     parts: &Parts,
+    task: &Task,
 ) -> Result<(), MakeError> {
     let Some(draft) = templates.begin(key)? else {
         return Ok(());
     };
-    fill(&draft, key, config, parts)?;
+    fill(&draft, key, config, parts, task)?;
+    // Without it the copies are only slower.
+    let _ = rehearsal::rehearse(&draft, config, parts, task);
     draft.finish()?;
     templates.evict(key);
     Ok(())
 }
 
-fn fill(draft: &Draft, key: &Key, config: &VmConfig, parts: &Parts) -> Result<(), MakeError> {
+fn fill(
+    draft: &Draft,
+    key: &Key,
+    config: &VmConfig,
+    parts: &Parts,
+    task: &Task,
+) -> Result<(), MakeError> {
     let goal = Goal::Save {
         rest: draft.rest()?,
         about: key.about().to_vec(),
@@ -69,18 +83,24 @@ fn fill(draft: &Draft, key: &Key, config: &VmConfig, parts: &Parts) -> Result<()
     let mut vmm = parts
         .launch(&config.shape(), Own::default(), goal)
         .map_err(MakeError::Boot)?;
-    let made = save(&mut vmm, Instant::now() + LIMIT);
+    let made = save(&mut vmm, task, Instant::now() + LIMIT);
     // It may be deaf to the end of its sockets, and has nothing to lose.
     vmm.kill();
     made
 }
 
-fn save(vmm: &mut Vmm, deadline: Instant) -> Result<(), MakeError> {
+fn save(vmm: &mut Vmm, task: &Task, deadline: Instant) -> Result<(), MakeError> {
     let mut control = accept(vmm, deadline)?;
     match next::<Opening>(&mut control, vmm, deadline)? {
         Opening::Hello(_) => {}
         Opening::Attach(_) => return Err(MakeError::Protocol),
     }
+    let mut path = task.process.env.iter().rev();
+    let path = path.find_map(|variable| variable.0.strip_prefix(b"PATH="));
+    control.send(&FromHost::ReadAhead {
+        program: task.process.argv.first().cloned().unwrap_or_default(),
+        path: path.unwrap_or_default().into(),
+    })?;
     control.send(&FromHost::Rest)?;
     match next::<FromGuest>(&mut control, vmm, deadline)? {
         FromGuest::Resting => {}

@@ -147,6 +147,7 @@ fn those_of_removed_images_go() {
         let state = &[][..];
         let parts = snapshot::Parts {
             about: text.as_bytes(),
+            pages: &[],
             state,
         };
         snapshot::encode(&parts)

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use super::{
     Order, Rest, Start, Survivors, VmmError, Word, boot, chain, now, plug, plug_network, send_word,
 };
-use crate::machine::memory::GuestMemory;
+use crate::machine::memory::{GuestMemory, Pages};
 use crate::machine::report::Timings;
 use crate::machine::state::MachineState;
 use crate::machine::{Machine, Paused, Running};
@@ -52,6 +52,7 @@ pub(super) fn pour(
     let state: MachineState = postcard::from_bytes(parts.state).map_err(FormatError::from)?;
     let memory = GuestMemory::copy_of(start.config.memory, copy(&rest.memory)?);
     let memory = memory.map_err(VmmError::Memory)?;
+    memory.own(&Pages::decode(parts.pages));
     let mut machine = Machine::new(copy(&start.kvm)?, start.config.clone(), memory)?;
     timings.memory = now();
     let disks = start.disks.iter().map(|disk| {
@@ -125,6 +126,7 @@ fn write(
     let state = postcard::to_allocvec(state).map_err(FormatError::from)?;
     let bytes = snapshot::encode(&Parts {
         about,
+        pages: &[],
         state: &state,
     });
     let written = sys::file(rest.machine).write_all(&bytes);

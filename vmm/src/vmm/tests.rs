@@ -159,8 +159,12 @@ fn refusal(machine: &[u8], memory: u64) -> String {
 #[test]
 fn what_is_no_saved_machine_is_refused_with_the_reason() {
     let encode = |state: &[u8]| {
-        let about = &b""[..];
-        crate::snapshot::encode(&crate::snapshot::Parts { about, state })
+        let (about, pages) = (&b""[..], &b""[..]);
+        crate::snapshot::encode(&crate::snapshot::Parts {
+            about,
+            pages,
+            state,
+        })
     };
     let size = VmConfig::default().memory.bytes();
     assert_eq!(refusal(b"", size), "The file holds no saved machine");

@@ -23,7 +23,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x09\xac\x02",
+        b"\x04\0\0\0\x00\x0a\xac\x02",
     );
 }
 
@@ -232,6 +232,11 @@ fn exited() {
 fn a_copys_first_words() {
     golden(&FromHost::Rest, b"\x01\0\0\0\x04");
     golden(&FromGuest::Resting, b"\x01\0\0\0\x03");
+    let ahead = FromHost::ReadAhead {
+        program: b"sh".as_slice().into(),
+        path: b"/bin".as_slice().into(),
+    };
+    golden(&ahead, b"\x09\0\0\0\x08\x02sh\x04/bin");
     let renewal = Renewal {
         entropy: b"\xaa\xbb".as_slice().into(),
         time: 300,

@@ -31,6 +31,7 @@ fn made(snapshots: &Snapshots, name: &str) {
     let mut draft = draft.unwrap();
     let bytes = super::super::encode(&Parts {
         about: &[],
+        pages: &[],
         state: b"state",
     });
     io::Write::write_all(&mut draft.machine, &bytes).unwrap();
