@@ -308,6 +308,12 @@ impl Supervisor {
                 FromHost::Exec { process } => self.run(&process)?,
                 FromHost::Rest => self.rest()?,
                 FromHost::GoOn => self.go_on()?,
+                FromHost::Bound(bounds) => {
+                    if let Some(group) = &self.group {
+                        // A number that the kernel refuses leaves the bound that was.
+                        let _ = group.bound(&bounds);
+                    }
+                }
                 FromHost::Renew(renewal) => self.become_another(&renewal)?,
                 FromHost::Work { process, work } => self.work(process, &work)?,
                 // It is late for that.

@@ -246,18 +246,39 @@ fn events_tell_a_life_and_how_it_ended() {
 }
 
 #[test]
-fn another_size_counts_from_the_next_start() {
-    let it = Detached::new("resized", &[], "exec sleep 1000");
-    let outcome = it.verb("update", &["--memory", "96m", "--cpus", "2"], &[]);
-    let outcome = outcome.finish();
-    outcome.exits(0).complains("until it is started again");
+fn other_bounds_count_at_once_and_another_size_from_the_next_start() {
+    let it = Detached::new("resized", &["--cpus", "2"], "exec sleep 1000");
+    let bounds = "cd /sys/fs/cgroup; echo $(cat memory.max) $(cat cpu.max) $(cat pids.max)";
+    let shows = |shown: &str| {
+        let outcome = it.verb("exec", &[], &["sh", "-c", bounds]).finish();
+        outcome.prints(&format!("{shown}\n"));
+    };
+    let update = |words: &[&str]| it.verb("update", words, &[]).finish();
+    let words = ["--memory", "96m", "--cpus", "1", "--pids-limit", "30"];
+    let outcome = update(&words);
+    assert!(!outcome.exits(0).err().contains("note"));
+    shows("100663296 100000 100000 30");
+    // A command that takes more is killed, and it alone.
+    let takes = "head -c 150m /dev/zero | tail >/dev/null; exit $?";
+    let killed = it.verb("exec", &[], &["sh", "-c", takes]).finish();
+    killed.exits(137);
+    let forks = "for n in $(seq 40); do sleep 9 & done";
+    let outcome = it.verb("exec", &[], &["sh", "-c", forks]).finish();
+    outcome.exits(2).complains("fork");
+    // Up again, as far as the machine goes, and what is more waits.
+    let outcome = update(&["--memory", "320m", "--cpus", "3", "--pids-limit", "-1"]);
+    outcome
+        .exits(0)
+        .complains("256 MiB and 2 processors until it is started again");
+    shows("max max 100000 max");
+    update(&["--memory", "96m", "--pids-limit", "40"]).exits(0);
     it.verb("restart", &["-t", "0"], &[]).finish().exits(0);
-    let shown = "nproc; free -m | awk 'NR==2{print $2<96}'";
+    let shown = "nproc; free -m | awk 'NR==2{print $2<96}'; cat /sys/fs/cgroup/pids.max";
     let shown = it.verb("exec", &[], &["sh", "-c", shown]);
-    shown.finish().prints("2\n1\n");
+    shown.finish().prints("3\n1\n40\n");
     // What no machine can have, and nothing at all.
     for words in [&["--memory", "1k"][..], &[]] {
-        assert!(!it.verb("update", words, &[]).finish().status.success());
+        assert!(!update(words).status.success());
     }
 }
 

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use protocol::{Process, Status, Stream, WindowSize, Work};
+use protocol::{Bounds, Process, Status, Stream, WindowSize, Work};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -66,6 +66,8 @@ pub(crate) enum Request {
     Pause,
     /// Let it go on.
     Unpause,
+    /// Bound the container anew as far as its machine goes.
+    Bound(Bounds),
     /// End the virtual machine, whatever the guest does.
     Destroy,
 }
@@ -81,6 +83,8 @@ pub(crate) enum Answer {
     Stdin,
     /// It is done.
     Done,
+    /// As much of it is done as the machine has: so many bytes of memory, so many processors.
+    Bounded { memory: u64, cpus: u8 },
     /// It is not done, and why.
     Refused(String),
     /// The process has ended, or never ran.

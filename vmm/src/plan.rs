@@ -22,7 +22,7 @@ mod network;
 
 pub(crate) use network::ports;
 
-pub(crate) use inside::volumes;
+pub(crate) use inside::{pids, volumes};
 
 /// The first process of a container.
 const WORKLOAD: ProcessId = ProcessId(1);

@@ -105,6 +105,8 @@ pub enum FromHost {
     },
     /// The container goes on, which [`FromHost::Rest`] had stopped: it was saved, or was not.
     GoOn,
+    /// Bound a container that runs anew.
+    Bound(Bounds),
     /// Before `Rest` and `Run`: copies of this machine will run this program, which may be read ahead.
     ReadAhead {
         /// As in [`Process::argv`].
@@ -112,6 +114,17 @@ pub enum FromHost {
         /// The environment's `PATH`; empty means docker's.
         path: Bytes,
     },
+}
+
+/// What a container may have of its machine at most, from now on. `None` leaves it as it is; `u64::MAX` is all there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Bytes of memory, of all its processes and of files in memory together.
+    pub memory: Option<u64>,
+    /// Whole processors' time.
+    pub cpus: Option<u64>,
+    /// Processes and threads at once.
+    pub pids: Option<u64>,
 }
 
 /// What makes a copy of a machine another machine.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use protocol::{FromHost, ProcessId};
+use protocol::{Bounds, FromHost, ProcessId};
 use rustix::io::Errno;
 
 use super::{Agent, AgentError};
@@ -281,12 +281,41 @@ impl Agent<'_> {
             Request::Snapshot => self.save(index, beside)?,
             Request::Pause => self.freeze(index, true),
             Request::Unpause => self.freeze(index, false),
+            Request::Bound(bounds) => self.bound(index, bounds)?,
             Request::Destroy => {
                 *self.watcher.told = true;
                 return Err(AgentError::Destroyed);
             }
         }
         Ok(())
+    }
+
+    /// Bounds the container; what is as much as its machine has, or more, is no bound.
+    fn bound(&mut self, index: usize, bounds: Bounds) -> Result<(), AgentError> {
+        let stands_still = self.stands_still();
+        let (Some(client), Some(container)) =
+            (self.watcher.clients.get_mut(index), self.watcher.container)
+        else {
+            return Ok(());
+        };
+        if !self.started || self.status.is_some() || stands_still {
+            let why = "its processes stand still, or have not begun";
+            client.tell(&Answer::Refused(why.to_owned()), None);
+            return Ok(());
+        }
+        // The supervisor's own, of the machine as it was started.
+        let machine = &container.config.machine;
+        let (memory, cpus) = (machine.memory.bytes(), machine.cpus.count());
+        client.tell(&Answer::Bounded { memory, cpus }, None);
+        let within = |wanted: Option<u64>, all| match wanted {
+            Some(wanted) if wanted >= all => Some(u64::MAX),
+            wanted => wanted,
+        };
+        self.tell(&FromHost::Bound(Bounds {
+            memory: within(bounds.memory, memory),
+            cpus: within(bounds.cpus, cpus.into()),
+            pids: bounds.pids,
+        }))
     }
 
     /// A detached terminal leaves the container as it is: it is bound no more.

@@ -123,13 +123,20 @@ pub(super) fn running(container: &Container) -> Result<Socket, Failure> {
 
 /// Asks for something and waits until it is done.
 pub(super) fn ask(socket: &Socket, request: &Request) -> Result<(), Failure> {
+    match answer(socket, request)? {
+        Answer::Refused(why) => Err(Failure::new(why)),
+        _ => Ok(()),
+    }
+}
+
+/// Asks for something and waits for what becomes of it.
+pub(super) fn answer(socket: &Socket, request: &Request) -> Result<Answer, Failure> {
     socket.send(request, None)?;
     let start = Instant::now();
     while let Some(left) = SUPERVISOR_LIMIT.checked_sub(start.elapsed()) {
         match next(socket, Some(left))? {
-            Some(Answer::Refused(why)) => return Err(Failure::new(why)),
-            Some(Answer::Done | Answer::Ended(_)) => return Ok(()),
-            _ => {}
+            None | Some(Answer::Started | Answer::Stream(..) | Answer::Stdin) => {}
+            Some(answer) => return Ok(answer),
         }
     }
     Err(Failure::new("The container's supervisor does not answer"))

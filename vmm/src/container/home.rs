@@ -134,9 +134,17 @@ impl Containers {
         &self,
         container: &mut Container,
         config: Config,
+        pids: Option<Option<u64>>,
     ) -> Result<(), ContainerError> {
         let _lock = self.lock()?;
         container.reload()?;
+        if let Some(pids) = pids {
+            let mut task = container.task()?;
+            task.container.pids = pids;
+            let task = postcard::to_allocvec(&task);
+            let task = task.map_err(|error| container.damaged(TASK, error))?;
+            container.write(TASK, &task)?;
+        }
         let name = container.config.name.clone();
         container.config = Config { name, ..config };
         container.set_config()?;

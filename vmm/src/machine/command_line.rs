@@ -5,8 +5,9 @@ use thiserror::Error;
 use super::layout;
 use crate::config::{Cpus, VmConfig};
 
-/// Always: after a panic, and whenever the guest is done, end at once by the keyboard controller's reset line.
-const ALWAYS: &str = "reboot=k panic=-1";
+/// Always: after a panic, and whenever the guest is done, end at once by the keyboard controller's reset line. Control
+/// groups count no memory of the kernel's own, which is bounded by the machine.
+const ALWAYS: &str = "reboot=k panic=-1 cgroup.memory=nokmem";
 /// Without the log: emergencies alone, and those on the UART to the end. In this order: the UART begins with whatever the log
 /// has at that moment.
 const QUIET: &str = "loglevel=1 earlyprintk=serial,0x3f8,115200,keep";

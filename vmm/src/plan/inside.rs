@@ -41,12 +41,14 @@ pub(super) fn container(
         volumes: numbered(volumes, machine.root.shares()),
         confined: !flags.privileged,
         read_only: flags.read_only,
-        pids: flags
-            .pids_limit
-            .and_then(|most| u64::try_from(most).ok())
-            .filter(|most| *most > 0),
+        pids: flags.pids_limit.and_then(pids),
         network: network.map(super::network::card),
     })
+}
+
+/// A number of processes as it is typed; nothing for no limit.
+pub(crate) fn pids(typed: i64) -> Option<u64> {
+    u64::try_from(typed).ok().filter(|most| *most > 0)
 }
 
 /// What the container's processes may do at most. As docker, but for one thing: what is dropped is dropped even from

@@ -1,9 +1,10 @@
 //! Golden bytes: one per message, so that a change of the encoding is seen.
 
 use crate::{
-    Address, Attach, Bytes, Change, Container, Entry, EntryKind, Failure, FromGuest, FromHost,
-    Hello, Item, Limit, Message, MountFlags, Network, Opening, Privileges, Process, ProcessId,
-    Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, Volume, WindowSize, Work, encode, read,
+    Address, Attach, Bounds, Bytes, Change, Container, Entry, EntryKind, Failure, FromGuest,
+    FromHost, Hello, Item, Limit, Message, MountFlags, Network, Opening, Privileges, Process,
+    ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, Volume, WindowSize, Work, encode,
+    read,
 };
 
 #[track_caller]
@@ -236,7 +237,7 @@ fn a_copys_first_words() {
         program: b"sh".as_slice().into(),
         path: b"/bin".as_slice().into(),
     };
-    golden(&ahead, b"\x09\0\0\0\x08\x02sh\x04/bin");
+    golden(&ahead, b"\x09\0\0\0\x09\x02sh\x04/bin");
     let renewal = Renewal {
         entropy: b"\xaa\xbb".as_slice().into(),
         time: 300,
@@ -302,6 +303,15 @@ fn items() {
 #[test]
 fn going_on() {
     golden(&FromHost::GoOn, b"\x01\0\0\0\x07");
+    let bounds = Bounds {
+        memory: Some(300),
+        cpus: None,
+        pids: Some(7),
+    };
+    golden(
+        &FromHost::Bound(bounds),
+        b"\x07\0\0\0\x08\x01\xac\x02\0\x01\x07",
+    );
 }
 
 #[test]

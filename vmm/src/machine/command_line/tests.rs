@@ -14,7 +14,7 @@ fn devices_follow_the_fixed_options() {
     line.device(0xd000_1000, 6);
     assert_eq!(
         text(line),
-        "loglevel=1 earlyprintk=serial,0x3f8,115200,keep reboot=k panic=-1 \
+        "loglevel=1 earlyprintk=serial,0x3f8,115200,keep reboot=k panic=-1 cgroup.memory=nokmem \
          virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6\0"
     );
 }
