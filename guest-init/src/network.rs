@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use protocol::{Address, Network};
+use protocol::{Address, Network, Route};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -27,13 +27,15 @@ const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const ADDRESS_ADDRESS: u16 = 1;
 const ADDRESS_LOCAL: u16 = 2;
+const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_LINK: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
 const UP: u32 = 1;
 /// `IFA_F_NODAD`
 const NO_DUPLICATES: u8 = 2;
-/// A route of the main table, made by an administrator, to everywhere, by a router.
-const ROUTE: [u8; 4] = [254, 4, 0, 1];
+/// A route of the main table, made by an administrator; by a router, or on the link.
+const ROUTE_BY_ROUTER: [u8; 4] = [254, 4, 0, 1];
+const ROUTE_ON_LINK: [u8; 4] = [254, 4, 253, 1];
 
 /// Room for the answers.
 const ROOM: usize = 8192;
@@ -50,10 +52,32 @@ pub fn configure(network: &Network) -> Result<(), SetupError> {
     // The kernel sets both before it brings the card up.
     let attributes: [(u16, &[u8]); 2] = [(LINK_ADDRESS, &network.mac), (LINK_MTU, &mtu)];
     messages.add(NEW_LINK, ACKNOWLEDGE, &link(index, UP), &attributes);
-    for address in &network.addresses {
-        messages.add_address(index, address);
+    for v4 in [true, false] {
+        let own = network.addresses.iter();
+        for address in own.filter(|address| is_v4(&address.address) == v4) {
+            messages.add_address(index, address);
+        }
+        let ways = network.routes.iter();
+        for route in ways.filter(|route| is_v4(&route.destination) == v4) {
+            messages.add_route(index, route);
+        }
+        if v4 {
+            messages.required = messages.count;
+        }
     }
     carry_out(&socket, &messages).map_err(refused)
+}
+
+fn is_v4(address: &[u8]) -> bool {
+    address.len() == 4
+}
+
+fn family(address: &[u8]) -> u8 {
+    let family = match is_v4(address) {
+        true => AddressFamily::INET,
+        false => AddressFamily::INET6,
+    };
+    family.as_raw().to_le_bytes()[0]
 }
 
 /// Gives the card another hardware address, in a copy of a machine that has used it.
@@ -70,6 +94,7 @@ pub fn set_hardware_address(mac: &[u8]) -> Result<(), SetupError> {
         &link(index, 0),
         &[(LINK_ADDRESS, mac)],
     );
+    messages.required = messages.count;
     carry_out(&socket, &messages).map_err(refused)
 }
 
@@ -87,8 +112,7 @@ fn carry_out(socket: &OwnedFd, messages: &Messages) -> Result<(), Errno> {
     while left != 0 {
         for (number, error) in errors(&receive(socket)?) {
             left = left.saturating_sub(1);
-            // The first three are the link's and IPv4's.
-            if number <= 3 && error != 0 {
+            if number <= messages.required && error != 0 {
                 return Err(Errno::from_raw_os_error(-error));
             }
         }
@@ -158,18 +182,14 @@ fn link(index: i32, flags: u32) -> [u8; 16] {
 struct Messages {
     bytes: Vec<u8>,
     count: u32,
+    /// Those up to this one must succeed: the link's and IPv4's. A kernel may have been told to do without IPv6.
+    required: u32,
 }
 
 impl Messages {
     fn add_address(&mut self, index: i32, address: &Address) {
-        let v4 = address.address.len() == 4;
-        let family = if v4 {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        let family = family.as_raw().to_le_bytes()[0];
-        // Nobody else is on this link, so there is nothing to find out before an address is used.
+        // Whoever gave the address answers for it: nobody waits until it is known that nobody else has it.
+        let family = family(&address.address);
         let mut body = [family, address.prefix, NO_DUPLICATES, 0].to_vec();
         body.extend(index.to_ne_bytes());
         let own: [(u16, &[u8]); 2] = [
@@ -177,14 +197,28 @@ impl Messages {
             (ADDRESS_ADDRESS, &address.address),
         ];
         self.add(NEW_ADDRESS, ACKNOWLEDGE | CREATE, &body, &own);
-        let mut body = [family, 0, 0, 0].to_vec();
-        body.extend(ROUTE);
+    }
+
+    fn add_route(&mut self, index: i32, route: &Route) {
+        let mut body = [family(&route.destination), route.prefix, 0, 0].to_vec();
+        body.extend(match route.gateway.is_empty() {
+            true => ROUTE_ON_LINK,
+            false => ROUTE_BY_ROUTER,
+        });
         body.extend([0; 4]);
-        let route: [(u16, &[u8]); 2] = [
-            (ROUTE_GATEWAY, &address.gateway),
-            (ROUTE_LINK, &index.to_ne_bytes()),
+        let index = index.to_ne_bytes();
+        let all: [(u16, &[u8]); 3] = [
+            (ROUTE_LINK, &index),
+            (ROUTE_DESTINATION, &route.destination),
+            (ROUTE_GATEWAY, &route.gateway),
         ];
-        self.add(NEW_ROUTE, ACKNOWLEDGE | CREATE, &body, &route);
+        // Everywhere has no destination, and the link no router.
+        let said = |(kind, value): &(u16, &[u8])| match *kind {
+            ROUTE_DESTINATION => route.prefix != 0,
+            _ => !value.is_empty(),
+        };
+        let said: Vec<_> = all.into_iter().filter(said).collect();
+        self.add(NEW_ROUTE, ACKNOWLEDGE | CREATE, &body, &said);
     }
 
     /// Appends a message, numbered from 1 on.

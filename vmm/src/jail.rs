@@ -32,6 +32,17 @@ pub(crate) enum Mode {
     Strict,
 }
 
+/// What a process has of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Nothing.
+    None,
+    /// It opens sockets: it keeps the host's, and needs descriptors for them.
+    Sockets,
+    /// A device that it was handed.
+    Tap,
+}
+
 /// What the process must go on with.
 #[derive(Debug)]
 pub(crate) struct Needs<'a> {
@@ -41,8 +52,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) writes: bool,
     /// It reads its machine's state and writes it down.
     pub(crate) saves: bool,
-    /// Its guest has a network: the process keeps the host's, and needs descriptors for it.
-    pub(crate) network: bool,
+    /// What its guest's network is made of.
+    pub(crate) network: Network,
     /// Threads it will have beside the first.
     pub(crate) threads: u8,
 }
@@ -64,6 +75,8 @@ impl fmt::Display for Missing {
 static FILTERS: AtomicBool = AtomicBool::new(false);
 /// Whether the first thread will save the machine.
 static SAVES: AtomicBool = AtomicBool::new(false);
+/// Whether the network is a device.
+static TAP: AtomicBool = AtomicBool::new(false);
 
 /// Whether threads other than the one that serves files have rights over files to give up.
 static FILE_RIGHTS: AtomicBool = AtomicBool::new(false);
@@ -81,6 +94,8 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
         kept
     };
     let files = !shares.is_empty();
+    let sockets = needs.network == Network::Sockets;
+    let journal = needs.network != Network::None;
     layer("no_new_privs", layers::no_new_privileges());
     let kept = shares
         .descriptors()
@@ -88,13 +103,13 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     layer("closed descriptors", close_others(kept));
     layer(
         "resource limits",
-        layers::limit(needs.writes, needs.network, files),
+        layers::limit(needs.writes, journal, sockets, files),
     );
     // Root serves the files of all users; its namespaces are no user's, or it would lose the right to.
-    let of_root = files && layers::leave_namespaces_as_root(needs.network).is_ok();
+    let of_root = files && layers::leave_namespaces_as_root(sockets).is_ok();
     let apart = of_root || {
         layer("a user of its own", layers::leave_root());
-        layer("namespaces", layers::leave_namespaces(needs.network, files))
+        layer("namespaces", layers::leave_namespaces(sockets, files))
     };
     if files {
         layer("mounts of the shares alone", shares.detach(apart));
@@ -118,10 +133,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
         let threads = u64::from(needs.threads) + u64::from(files) + 1 + KERNEL_THREADS;
         layer("a limit of threads", layers::limit_threads(threads));
     }
-    layer(
-        "Landlock",
-        layers::landlock(landlock, needs.network, shares),
-    );
+    layer("Landlock", layers::landlock(landlock, sockets, shares));
     match files && apart {
         true => {
             layer("few capabilities", layers::keep_file_capabilities());
@@ -135,6 +147,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     if layer("system call filters", filter::available()) {
         FILTERS.store(true, Ordering::Relaxed);
         SAVES.store(needs.saves, Ordering::Relaxed);
+        TAP.store(needs.network == Network::Tap, Ordering::Relaxed);
     }
     missing
 }
@@ -147,6 +160,7 @@ pub(crate) fn confine(role: Role) -> io::Result<()> {
     }
     let role = match role {
         Role::Reactor if SAVES.load(Ordering::Relaxed) => Role::Saver,
+        Role::Network if TAP.load(Ordering::Relaxed) => Role::Tap,
         role => role,
     };
     match FILTERS.load(Ordering::Relaxed) {

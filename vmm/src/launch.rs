@@ -55,6 +55,8 @@ pub(crate) struct Outside {
     pub(crate) journal: Option<network::Files>,
     /// The way to the other guests of its network.
     pub(crate) neighbours: Option<network::Neighbours>,
+    /// The device that its network card leads to instead.
+    pub(crate) tap: Option<OwnedFd>,
     /// Directories and files that it sees.
     pub(crate) shares: Vec<Share>,
 }
@@ -90,6 +92,7 @@ impl Vmm {
             ports: outside.ports,
             journal: outside.journal,
             neighbours: outside.neighbours,
+            tap: outside.tap,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

@@ -37,6 +37,7 @@ mod sys;
 mod template;
 mod terminal;
 mod timings;
+mod uplink;
 mod vmm;
 mod volume;
 

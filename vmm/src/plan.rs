@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,12 @@ use crate::agent::Task;
 use crate::cli::{KernelLog, RunArgs, Size};
 use crate::config::{ConfigError, Cpus, Memory, VmConfig};
 use crate::terminal;
+use crate::uplink::{Cidr, Uplink};
 
 mod inside;
 mod network;
 
-pub(crate) use network::ports;
+pub(crate) use network::{card, ports, uplink};
 
 pub(crate) use inside::{pids, volumes};
 
@@ -70,6 +71,22 @@ pub(crate) enum PlanError {
     Alias(String),
     #[error("A container cannot have the address {0}: 10.0.2.3 to 10.0.2.254 are its network's")]
     Ip(Ipv4Addr),
+    #[error(
+        "{flag} cannot hold on {network}: what passes there is up to whoever is behind the device"
+    )]
+    NotOnDevice { flag: &'static str, network: String },
+    #[error("{0} is for tap devices: --network tap:DEVICE")]
+    OnDevice(&'static str),
+    #[error("An address on a tap device needs the length of its network: --ip {0}/24")]
+    Bits(IpAddr),
+    #[error(
+        "A container cannot have the address {0}: it is one that no card has, or its network's own"
+    )]
+    Unusable(Cidr),
+    #[error("No address of the container is in the network of the gateway {0}")]
+    Gateway(IpAddr),
+    #[error("There are two gateways of one kind: {0} and {1}")]
+    Gateways(IpAddr, IpAddr),
     #[error("A container has at most {most} published ports, not {0}", most = ::network::MOST_PORTS / 2)]
     Ports(usize),
     #[error("The image wants a volume on {0:?}, where none can be mounted")]
@@ -82,6 +99,7 @@ pub(crate) enum PlanError {
 pub(crate) fn plan(
     args: &RunArgs,
     machine: &VmConfig,
+    uplink: Option<&Uplink>,
     image: &Execution,
     id: &str,
 ) -> Result<Task, PlanError> {
@@ -91,7 +109,7 @@ pub(crate) fn plan(
     };
     let volumes = volumes(&args.inside, image)?;
     Ok(Task {
-        container: inside::container(&args.inside, &volumes, machine, hostname)?,
+        container: inside::container(&args.inside, &volumes, machine, uplink, hostname)?,
         process: process(args, image)?,
     })
 }

@@ -20,7 +20,7 @@ use crate::publish::{self, BindError};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
 use crate::vmm::{Goal, Rest};
-use crate::{human, networks, sys, volume};
+use crate::{human, networks, sys, uplink, volume};
 
 mod parts;
 
@@ -226,7 +226,8 @@ impl Supervisor {
     /// One virtual machine, from its start to its end.
     fn once(&mut self, signals: &mut Signals, listener: &Listener, log: &SharedLog) -> Run {
         let mut told = false;
-        let (mut vmm, origin) = match self.boot() {
+        let mut task = self.task.clone();
+        let (mut vmm, origin) = match self.boot(&mut task) {
             Ok(started) => started,
             Err(failure) => {
                 let ended = ended(Err(failure));
@@ -239,7 +240,7 @@ impl Supervisor {
             clients: &mut self.clients,
             told: &mut told,
         };
-        let agent = Agent::new(&mut vmm, self.task.clone(), signals, watcher, log);
+        let agent = Agent::new(&mut vmm, task, signals, watcher, log);
         let outcome = match origin {
             Origin::Snapshot => agent.of_copy().run(),
             Origin::Boot | Origin::Template(_) => agent.run(),
@@ -330,8 +331,9 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Takes the published ports and makes a machine, from a snapshot, or from a template if one is wanted and there.
-    fn boot(&mut self) -> Result<(Vmm, Origin), Failure> {
+    /// Takes the published ports and the network's device, and makes a machine, from a snapshot, or from a template if one is wanted
+    /// and there.
+    fn boot(&mut self, task: &mut Task) -> Result<(Vmm, Origin), Failure> {
         let saved = self.saved.take();
         let config = &self.container.config;
         let (ports, bound) = match publish::bind_all(&config.ports) {
@@ -349,6 +351,7 @@ impl Supervisor {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
             neighbours: networks::join(&self.container)?,
+            tap: uplink::attach(config, task)?,
             shares: shares.collect::<Result<_, _>>()?,
         };
         let own = Own {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use network::{Neighbours, Stack};
+use network::{Neighbours, Stack, Tap};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
@@ -216,13 +216,13 @@ fn boot(
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel, Survivors::Kept)?;
-    plug_network(
-        &mut machine,
-        network,
-        start.ports,
-        start.neighbours,
-        start.journal,
-    )?;
+    let ends = Ends {
+        ports: start.ports,
+        neighbours: start.neighbours,
+        journal: start.journal,
+        tap: start.tap,
+    };
+    plug_network(&mut machine, network, ends)?;
     if let Some(volumes) = volumes(shares, tag, bytes, networked) {
         machine.plug(volumes)?;
     }
@@ -257,19 +257,34 @@ fn plug(
     Ok(())
 }
 
+/// What a network card leads to.
+struct Ends {
+    ports: Vec<network::Port>,
+    neighbours: Option<Neighbours>,
+    journal: Option<network::Files>,
+    tap: Option<OwnedFd>,
+}
+
 /// The network card behind those, if there is one.
 fn plug_network(
     machine: &mut Machine<Built>,
     settings: Option<network::Settings>,
-    ports: Vec<network::Port>,
-    neighbours: Option<Neighbours>,
-    journal: Option<network::Files>,
+    ends: Ends,
 ) -> Result<(), VmmError> {
-    if let Some(settings) = settings {
-        let mac = settings.mac;
-        let stack = Stack::new(settings, ports, neighbours, journal);
-        let stack = stack.map_err(VmmError::Network)?;
-        machine.plug_for(Server::Network, Net::new(stack, mac))?;
+    let Some(settings) = settings else {
+        return Ok(());
+    };
+    let mac = settings.mac;
+    match ends.tap {
+        Some(device) => {
+            let tap = Tap::new(device, ends.journal).map_err(VmmError::Network)?;
+            machine.plug_for(Server::Network, Net::new(tap, mac))?;
+        }
+        None => {
+            let stack = Stack::new(settings, ends.ports, ends.neighbours, ends.journal);
+            let stack = stack.map_err(VmmError::Network)?;
+            machine.plug_for(Server::Network, Net::new(stack, mac))?;
+        }
     }
     Ok(())
 }
@@ -302,6 +317,7 @@ fn enter_jail(
         .chain(ports)
         .chain(journal)
         .chain(neighbours)
+        .chain(&start.tap)
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();
@@ -313,7 +329,11 @@ fn enter_jail(
             || start.config.kernel_log
             || start.disks.iter().any(|d| !d.read_only),
         saves,
-        network: start.config.network.is_some(),
+        network: match (&start.config.network, &start.tap) {
+            (None, _) => jail::Network::None,
+            (Some(_), None) => jail::Network::Sockets,
+            (Some(_), Some(_)) => jail::Network::Tap,
+        },
         threads: start.config.cpus.count() + u8::from(start.config.network.is_some()),
     };
     let missing = jail::enter(&needs, shares);

@@ -1,5 +1,6 @@
 //! A network for one guest, made of ordinary sockets: no privilege, no bridge, no helper. Frames come in on one side, and the
-//! host's kernel speaks to the world on the other. Knows no virtual machine, no path and no command line.
+//! host's kernel speaks to the world on the other. Or, for who has the privilege, a tap device, where frames leave as they come
+//! ([`Tap`]). Knows no virtual machine, no path and no command line.
 //!
 //! The guest is hostile. What it sends is looked at once; flows, buffers and queued answers are bounded, whatever it claims.
 #![deny(
@@ -30,6 +31,7 @@ mod neighbours;
 mod pace;
 mod stack;
 mod sys;
+mod tap;
 mod tcp;
 mod wire;
 
@@ -45,6 +47,7 @@ pub use pace::SLOWEST;
 pub use stack::Stack;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use stack::fuzz;
+pub use tap::Tap;
 
 /// The guest's networks: a /24, and a /64 whose first letters are hull's.
 pub const PREFIX: (u8, u8) = (24, 64);

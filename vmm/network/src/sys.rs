@@ -1,4 +1,4 @@
-//! The crate's only unsafe: two things of TCP sockets that rustix does not offer. Refuses to know why.
+//! The crate's only unsafe: two things of TCP sockets and one of tap devices that rustix does not offer. Refuses to know why.
 #![expect(unsafe_code, reason = "no safe wrapper exists")]
 
 use std::io;
@@ -26,4 +26,15 @@ pub(crate) fn discard(socket: BorrowedFd<'_>, length: usize) -> io::Result<usize
     // SAFETY: with MSG_TRUNC a TCP socket writes to no buffer, so none is given.
     let taken = unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), length, flags) };
     usize::try_from(taken).map_err(|_| io::Error::last_os_error())
+}
+
+/// What a tap device may leave to whoever reads from it (`TUNSETOFFLOAD`): checksums, and the cutting of TCP.
+pub(crate) fn set_offload(device: BorrowedFd<'_>, checksum: bool, segments: bool) {
+    let flags = match (checksum, segments) {
+        (false, _) => 0,
+        (true, false) => libc::TUN_F_CSUM,
+        (true, true) => libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6,
+    };
+    // SAFETY: the request takes a number. A device that does not know it leaves nothing to anybody.
+    unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOFFLOAD as _, flags) };
 }

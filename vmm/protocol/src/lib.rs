@@ -43,8 +43,8 @@ pub use frame::{read, write};
 pub use item::{Change, Entry, EntryKind, Item, Work};
 pub use message::{
     Address, Attach, Bounds, Container, ENTROPY, Failure, FromGuest, FromHost, Hello, Limit,
-    MountFlags, Network, Opening, Privileges, Process, ProcessId, Renewal, Status, Stream, Sysctl,
-    Tmpfs, Volume, WindowSize,
+    MountFlags, Network, Opening, Privileges, Process, ProcessId, Renewal, Route, Status, Stream,
+    Sysctl, Tmpfs, Volume, WindowSize,
 };
 
 /// The host's vsock port on which it expects guest init (vsock CID 2).

@@ -178,16 +178,27 @@ pub struct Network {
     pub addresses: Vec<Address>,
     /// Its hardware address, which a machine from a template has from somewhere else until then; 6 bytes.
     pub mac: Bytes,
+    /// Ways to what is not in the addresses' own networks, IPv4's first.
+    pub routes: Vec<Route>,
 }
 
-/// An address with what it takes to use it.
+/// An address of a card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// 4 or 16 bytes.
     pub address: Bytes,
     /// Leading bits that all of its network share.
     pub prefix: u8,
-    /// The router to everywhere else, of the same length.
+}
+
+/// A way to a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The network's first address: 4 or 16 bytes. Zeros with a prefix of 0 are everywhere.
+    pub destination: Bytes,
+    /// Leading bits that all of the network share.
+    pub prefix: u8,
+    /// The router to it, of the same length; empty where the network is on the link itself.
     pub gateway: Bytes,
 }
 

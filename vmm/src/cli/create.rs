@@ -21,6 +21,7 @@ use crate::networks::{Membership, NetworkError, Networks};
 use crate::policy::Policy;
 use crate::registry::{Fetch, When};
 use crate::supervise::{self, Parts};
+use crate::uplink::Uplink;
 use crate::volume::{self, Volumes};
 use crate::{host, human, jail, plan, signal, store};
 
@@ -204,7 +205,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     }
     let mut machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
-    policy.permits_shape(&machine, args.network.network.own())?;
+    let uplink = plan::uplink(&args.network)?;
+    let led = uplink.as_ref().map(Uplink::name);
+    policy.permits_shape(&machine, led.as_deref().or(args.network.network.own()))?;
     host::check()?;
     let kernel = supervise::kernel(args.kernel.as_deref(), machine.cpus.count())?;
     let initramfs = Library::from_environment();
@@ -218,7 +221,13 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     let root = store::directory(root)?;
     // Held until the container is there, which then has its address.
     let (network, _given) = membership(args, &mut machine, &root)?;
-    let task = plan::plan(args, &machine, &base.execution, container::short(&id))?;
+    let task = plan::plan(
+        args,
+        &machine,
+        uplink.as_ref(),
+        &base.execution,
+        container::short(&id),
+    )?;
     let exposed = base.execution.exposed_ports.keys();
     let ports = plan::ports(&args.network, exposed)?;
     policy.permits_ports(&ports)?;
@@ -237,6 +246,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         machine,
         ports,
         network,
+        uplink,
         kernel: args.kernel.as_ref().map(std::path::absolute).transpose()?,
         command: words
             .map(|word| String::from_utf8_lossy(word).into_owned())
@@ -336,7 +346,7 @@ fn membership(
     let networks = Networks::open(root)?;
     let given = networks.hold()?;
     let containers = Containers::open(root)?;
-    let address = networks.address(name, args.network.ip, &containers);
+    let address = networks.address(name, args.network.ip.map(|ip| ip.address), &containers);
     card.address = address.map_err(|error| match error {
         NetworkError::Unknown(_) => {
             Failure::new(error).hint(format!("`hull network create {name}` makes it."))

@@ -52,7 +52,7 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
             descriptors: &[],
             writes: true,
             saves: false,
-            network: false,
+            network: jail::Network::None,
             threads: 1,
         },
         &mut jail::Shares::default(),

@@ -9,7 +9,8 @@ use super::{Mac, ask, image};
 use crate::container::{Container, ContainerError, Restart, Status, Volume};
 use crate::failure::Failure;
 use crate::listing::{self, Format};
-use crate::{human, publish, store};
+use crate::uplink::{Card, Uplink};
+use crate::{human, plan, publish, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -68,10 +69,24 @@ fn describe(container: &Container) -> Result<Value, Failure> {
     };
     let card = config.machine.network.as_ref();
     let membership = config.network.as_ref();
+    let led = config.uplink.as_ref().map(Uplink::name);
     let network = match (membership, card) {
         (Some(membership), _) => membership.name.as_str(),
-        (None, Some(_)) => "default",
+        (None, Some(_)) => led.as_deref().unwrap_or("default"),
         (None, None) => "none",
+    };
+    let own = addresses(&config.uplink, card);
+    let first = |v4: bool| own.addresses.iter().find(|own| own.address.is_ipv4() == v4);
+    let address = |v4| first(v4).map_or(String::new(), |own| own.address.to_string());
+    let bits = |v4| first(v4).map_or(0, |own| own.bits);
+    let gateway = |v4: bool| {
+        let mut routers = own
+            .ways
+            .iter()
+            .filter(|way| way.to.bits == 0)
+            .filter_map(|way| way.by);
+        let router = routers.find(|router| router.is_ipv4() == v4);
+        router.map_or(String::new(), |router| router.to_string())
     };
     let mut ports = serde_json::Map::new();
     for bound in state.bound() {
@@ -134,12 +149,12 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         "NetworkSettings": match card {
             None => json!({ "Networks": { "none": {} }, "Ports": {} }),
             Some(card) => json!({
-                "IPAddress": card.address.to_string(),
-                "IPPrefixLen": network::PREFIX.0,
-                "Gateway": network::GATEWAY.0.to_string(),
-                "GlobalIPv6Address": network::GUEST.1.to_string(),
-                "GlobalIPv6PrefixLen": network::PREFIX.1,
-                "IPv6Gateway": network::GATEWAY.1.to_string(),
+                "IPAddress": address(true),
+                "IPPrefixLen": bits(true),
+                "Gateway": gateway(true),
+                "GlobalIPv6Address": address(false),
+                "GlobalIPv6PrefixLen": bits(false),
+                "IPv6Gateway": gateway(false),
                 "MacAddress": Mac(card.mac).to_string(),
                 "Egress": card.egress.as_ref().map(|rules| {
                     rules.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -147,7 +162,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
                 "Rate": { "In": card.rates.inward, "Out": card.rates.outward },
                 "Ports": ports,
                 "Networks": { network: {
-                    "IPAddress": card.address.to_string(),
+                    "IPAddress": address(true),
                     "Aliases": membership.map_or(&[][..], |membership| &membership.aliases),
                 } },
             }),
@@ -166,6 +181,15 @@ fn describe(container: &Container) -> Result<Value, Failure> {
             "StopTimeout": config.stop_timeout,
         },
     }))
+}
+
+/// The addresses of a container's card.
+fn addresses(uplink: &Option<Uplink>, settings: Option<&network::Settings>) -> Card {
+    match (uplink, settings) {
+        (Some(Uplink::Tap { card, .. }), _) => card.clone(),
+        (None, Some(settings)) => plan::card(settings),
+        (None, None) => Card::default(),
+    }
 }
 
 /// docker's words about a volume.

@@ -1,20 +1,22 @@
 //! The flags about a container's network. What is meant by them together is `plan::network`'s business.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use network::{Rates, Rule, RuleError, SLOWEST, Transport};
 
 use super::{Size, SizeError, is_name};
 use crate::publish::{self, PublishError, Published};
+use crate::uplink::{Cidr, CidrError, is_device_name};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     /// What the container is connected to: default (out to wherever the host gets, nothing in but
-    /// what -p publishes), none, or the same as default with the other containers of a network that
-    /// `hull network create` made
+    /// what -p publishes), none, the same as default with the other containers of a network that
+    /// `hull network create` made, or tap:DEVICE, a tap device of the host's: whoever is behind that
+    /// sees its frames, with the address that --ip gives
     #[arg(long, value_name = "NETWORK", alias = "net", default_value = "default")]
     pub(crate) network: Connection,
     /// What else than its name the container is called in its network
@@ -31,9 +33,15 @@ pub(crate) struct Network {
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub(crate) expose: Vec<Exposed>,
     /// The container's address, 10.0.2.3 to 10.0.2.254 [default: 10.0.2.15; in a network of one's own, the
-    /// first that is free]
+    /// first that is free]. On a tap device any, with the length of its network [default: none]
+    #[arg(long, value_name = "IP[/BITS]")]
+    pub(crate) ip: Option<Ip<Ipv4Addr>>,
+    /// Its IPv6 address on a tap device
+    #[arg(long, value_name = "IP/BITS")]
+    pub(crate) ip6: Option<Ip<Ipv6Addr>>,
+    /// The router to everywhere else that is behind a tap device: one for each kind of address
     #[arg(long, value_name = "IP")]
-    pub(crate) ip: Option<Ipv4Addr>,
+    pub(crate) gateway: Vec<IpAddr>,
     /// Hardware address of the container's network card, which no other container has [default: the
     /// beginning of its id]
     #[arg(long, value_name = "MAC")]
@@ -56,6 +64,8 @@ pub(crate) enum Connection {
     None,
     /// A network of the user's own, by name.
     Own(String),
+    /// A tap device of the host's, by name.
+    Tap(String),
 }
 
 impl Connection {
@@ -63,7 +73,7 @@ impl Connection {
     pub(crate) fn own(&self) -> Option<&str> {
         match self {
             Self::Own(name) => Some(name),
-            Self::Default | Self::None => None,
+            Self::Default | Self::None | Self::Tap(_) => None,
         }
     }
 }
@@ -79,6 +89,21 @@ pub(crate) enum ConnectionError {
     Container,
     #[error("no name of a network: letters, digits, and then also `_`, `.` and `-`, two at least")]
     Name,
+    #[error(
+        "no name of a network device: 1 to 15 letters, digits and signs, none of them `/`, `:` or `%`"
+    )]
+    Device,
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::None => out.write_str("none"),
+            Self::Own(name) => out.write_str(name),
+            Self::Tap(device) => write!(out, "tap:{device}"),
+        }
+    }
 }
 
 impl FromStr for Connection {
@@ -90,9 +115,51 @@ impl FromStr for Connection {
             "none" => Ok(Self::None),
             "host" => Err(ConnectionError::Host),
             text if text.starts_with("container:") => Err(ConnectionError::Container),
+            text if text.starts_with("tap:") => match text.split_at(4).1 {
+                device if is_device_name(device) => Ok(Self::Tap(device.to_owned())),
+                _ => Err(ConnectionError::Device),
+            },
             text if is_name(text) => Ok(Self::Own(text.to_owned())),
             _ => Err(ConnectionError::Name),
         }
+    }
+}
+
+/// An address, perhaps with how many of its leading bits all of its network share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ip<A> {
+    pub(crate) address: A,
+    pub(crate) bits: Option<u8>,
+}
+
+/// What is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IpError {
+    #[error("no address of this kind")]
+    Address,
+    #[error(transparent)]
+    Cidr(#[from] CidrError),
+}
+
+impl<A: Copy + Into<IpAddr>> Ip<A> {
+    /// With its network, if that was said.
+    pub(crate) fn cidr(&self) -> Option<Cidr> {
+        let address = self.address.into();
+        self.bits.map(|bits| Cidr { address, bits })
+    }
+}
+
+impl<A: FromStr> FromStr for Ip<A> {
+    type Err = IpError;
+
+    fn from_str(text: &str) -> Result<Self, IpError> {
+        let parsed = text.split('/').next().map(str::parse);
+        let address = parsed.and_then(Result::ok).ok_or(IpError::Address)?;
+        let bits = match text.contains('/') {
+            true => Some(text.parse::<Cidr>()?.bits),
+            false => None,
+        };
+        Ok(Self { address, bits })
     }
 }
 

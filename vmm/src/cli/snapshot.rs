@@ -175,6 +175,11 @@ fn refuse(config: &Config) -> Result<(), Failure> {
             "an address in a network of one's own",
             "Run it on the default network.",
         )
+    } else if config.uplink.is_some() {
+        (
+            "a network card that leads to a device of the host's",
+            "Run it on the default network.",
+        )
     } else if config.shared().next().is_some() {
         (
             "directories of the host",

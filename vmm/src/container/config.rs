@@ -11,6 +11,7 @@ use super::log::Limits;
 use crate::config::{Root, VmConfig};
 use crate::networks::Membership;
 use crate::publish::Publish;
+use crate::uplink::Uplink;
 
 /// A container as it was asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub(crate) struct Config {
     /// The network of the user's own that it is in.
     #[serde(default)]
     pub(crate) network: Option<Membership>,
+    /// The device of the host's that its network card leads to.
+    #[serde(default)]
+    pub(crate) uplink: Option<Uplink>,
     /// A kernel of the user's own.
     pub(crate) kernel: Option<PathBuf>,
     /// The command, for lists.

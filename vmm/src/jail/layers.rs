@@ -71,10 +71,10 @@ pub(super) fn close(first: RawFd, last: RawFd) -> io::Result<()> {
 
 /// No core dumps, few descriptors unless it needs one for each of a guest's flows or serves files, and no growing files unless it
 /// writes some.
-pub(super) fn limit(writes: bool, network: bool, files: bool) -> io::Result<()> {
+pub(super) fn limit(writes: bool, journal: bool, sockets: bool, files: bool) -> io::Result<()> {
     most(Resource::Core, 0)?;
-    if network || files {
-        let flows = if network {
+    if sockets || files {
+        let flows = if sockets {
             ::network::MOST_DESCRIPTORS
         } else {
             0
@@ -87,7 +87,7 @@ pub(super) fn limit(writes: bool, network: bool, files: bool) -> io::Result<()> 
     }
     if !writes {
         // Its journal is all that a network writes.
-        let longest = if network { ::network::LONGEST_FILE } else { 0 };
+        let longest = if journal { ::network::LONGEST_FILE } else { 0 };
         most(Resource::Fsize, longest)?;
     }
     Ok(())

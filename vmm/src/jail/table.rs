@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Saver,
     /// Is the guest's network.
     Network,
+    /// Is the guest's network where that is a device of the host's.
+    Tap,
     /// Serves the host's files that the guest was given.
     Files,
 }
@@ -62,6 +64,7 @@ impl Role {
             Self::Vcpu => (VCPU, &[]),
             Self::Saver => (REACTOR, SAVER),
             Self::Network => (NETWORK, &[]),
+            Self::Tap => (TAP, &[]),
             Self::Files => (FILES, &[]),
         };
         BOTH.iter().chain(own).chain(more)
@@ -259,6 +262,22 @@ const NETWORK: &[Rule] = &[
     // How a connection ended; that it sends at once, resets at its end, and remembers what was looked at.
     rule(libc::SYS_getsockopt, ANY),
     rule(libc::SYS_setsockopt, ANY),
+];
+
+/// `TUNSETOFFLOAD`: what the guest's kernel takes upon itself.
+const TAP_REQUESTS: &[u32] = &[0x4004_54d0];
+
+/// The thread that is the guest's network where that is a tap device: it has no sockets, and can make none.
+const TAP: &[Rule] = &[
+    // Waiting, with the device; its clock, and the events that wake it. Frames from the device are reads too.
+    rule(libc::SYS_epoll_wait, ANY),
+    rule(libc::SYS_epoll_pwait, ANY),
+    rule(libc::SYS_epoll_ctl, ANY),
+    rule(libc::SYS_timerfd_settime, ANY),
+    rule(libc::SYS_read, ANY),
+    // Its counts; frames to the device are plain writes.
+    rule(libc::SYS_pwrite64, ANY),
+    rule(libc::SYS_ioctl, &[Check::OneOf(1, TAP_REQUESTS)]),
 ];
 
 /// Threads that run the guest.

@@ -11,11 +11,12 @@ use super::table::{Answer, Check, Rule};
 use super::*;
 use crate::sys::hostile::{call, in_child, in_other_child};
 
-const ROLES: [Role; 5] = [
+const ROLES: [Role; 6] = [
     Role::Reactor,
     Role::Vcpu,
     Role::Saver,
     Role::Network,
+    Role::Tap,
     Role::Files,
 ];
 /// An address that nothing is mapped at, a descriptor that is not open, a length that no mapping has.
@@ -192,7 +193,7 @@ fn enter_with(kept: &[BorrowedFd<'_>]) {
         descriptors: kept,
         writes: false,
         saves: false,
-        network: false,
+        network: Network::None,
         threads: 1,
     };
     let missing = enter(&needs, &mut Shares::default());
@@ -496,7 +497,7 @@ fn jail_has_shares_and_nothing_beside_them() {
             descriptors: &[],
             writes: true,
             saves: false,
-            network: false,
+            network: Network::None,
             threads: 1,
         };
         let mut shares = Shares::new(vec![share("written", false), share("read", true)]);

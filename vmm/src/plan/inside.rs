@@ -1,6 +1,7 @@
 //! What the flags for the inside of a container mean together, as docker understands them.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use image::Execution;
 use network::{GATEWAY, Settings};
@@ -9,16 +10,22 @@ use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
 use super::{PlanError, is_hostname};
 use crate::cli::{Capabilities, Inside, Mount, Security, Volume};
 use crate::config::VmConfig;
-use crate::resolving;
+use crate::resolving::{self, Resolving};
+use crate::uplink::Uplink;
 
 /// The container, as guest init is to furnish it.
 pub(super) fn container(
     flags: &Inside,
     volumes: &[Volume],
     machine: &VmConfig,
+    uplink: Option<&Uplink>,
     hostname: String,
 ) -> Result<Container, PlanError> {
     let network = machine.network.as_ref();
+    let own = match (uplink, network) {
+        (Some(Uplink::Tap { card, .. }), _) => card.addresses.first().map(|own| own.address),
+        (None, network) => network.map(|card| card.address.into()),
+    };
     let domain = flags.domainname.as_deref().filter(|name| !name.is_empty());
     if let Some(name) = domain
         && !is_hostname(name)
@@ -31,8 +38,8 @@ pub(super) fn container(
     });
     let given = flags.sysctl.iter().map(|parameter| parameter.0.clone());
     Ok(Container {
-        hosts: Some(hosts(flags, network, &hostname, domain).into()),
-        resolv_conf: Some(resolv_conf(flags, network)?.into()),
+        hosts: Some(hosts(flags, own, &hostname, domain).into()),
+        resolv_conf: Some(resolv_conf(flags, network, uplink.is_some())?.into()),
         hostname: hostname.into(),
         sysctls: domainname.into_iter().chain(given).collect(),
         // As docker: no size is the default one.
@@ -42,7 +49,10 @@ pub(super) fn container(
         confined: !flags.privileged,
         read_only: flags.read_only,
         pids: flags.pids_limit.and_then(pids),
-        network: network.map(super::network::card),
+        network: network.map(|settings| match uplink {
+            Some(Uplink::Tap { card, .. }) => card.network(settings.mac, 0),
+            None => super::network::setup(settings),
+        }),
     })
 }
 
@@ -144,13 +154,8 @@ fn tmpfs(flags: &Inside, volumes: &[Volume]) -> Result<Vec<Tmpfs>, PlanError> {
     }
 }
 
-fn hosts(
-    flags: &Inside,
-    network: Option<&Settings>,
-    hostname: &str,
-    domain: Option<&str>,
-) -> String {
-    let own = network.map_or("127.0.1.1".to_owned(), |card| card.address.to_string());
+fn hosts(flags: &Inside, own: Option<IpAddr>, hostname: &str, domain: Option<&str>) -> String {
+    let own = own.map_or("127.0.1.1".to_owned(), |address| address.to_string());
     let full = domain.map_or(String::new(), |domain| format!("{hostname}.{domain} "));
     let mut text = format!(
         "127.0.0.1\tlocalhost\n\
@@ -167,27 +172,40 @@ fn hosts(
     text
 }
 
+/// Domains to search and options, the host's where nothing is said.
+fn as_on_host<'a>(
+    search: &'a Vec<String>,
+    options: &'a Vec<String>,
+    host: &'a Resolving,
+) -> (&'a Vec<String>, &'a Vec<String>) {
+    let or = |said: &'a Vec<String>, host| if said.is_empty() { host } else { said };
+    (or(search, &host.search), or(options, &host.options))
+}
+
 /// docker's order. A search list of one dot is none. What no flag says is as on the host.
-fn resolv_conf(flags: &Inside, network: Option<&Settings>) -> Result<String, PlanError> {
+fn resolv_conf(
+    flags: &Inside,
+    network: Option<&Settings>,
+    uplink: bool,
+) -> Result<String, PlanError> {
     let mut text = String::new();
     let (mut search, mut options) = (&flags.dns_search, &flags.dns_option);
     let host = network.map(|_| resolving::of_host()).unwrap_or_default();
     match network {
         // Without a network device there is nobody to ask.
         None if flags.dns.is_empty() => text.push_str("# This container has no network.\n"),
+        // Whom the host asks elsewhere can be asked from elsewhere.
+        Some(_) if flags.dns.is_empty() && uplink => {
+            let others = host.servers.iter().filter(|server| !server.is_loopback());
+            for server in others {
+                let _ = writeln!(text, "nameserver {server}");
+            }
+            (search, options) = as_on_host(search, options, &host);
+        }
         // Where names decide, and where it knows some itself, the gateway hears them.
         Some(card) if flags.dns.is_empty() || card.egress.is_some() || card.neighbours => {
             let _ = writeln!(text, "nameserver {}", GATEWAY.0);
-            search = if search.is_empty() {
-                &host.search
-            } else {
-                search
-            };
-            options = if options.is_empty() {
-                &host.options
-            } else {
-                options
-            };
+            (search, options) = as_on_host(search, options, &host);
         }
         _ => {
             for server in &flags.dns {

@@ -1,11 +1,14 @@
 //! What the flags about the network mean together.
 
+use std::net::IpAddr;
+
 use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Rates, Settings};
-use protocol::{Address, Bytes, Network};
+use protocol::Network;
 
 use super::{PlanError, is_hostname};
 use crate::cli::{Connection, Egress, Exposed, NetworkFlags, RunArgs};
 use crate::publish::Publish;
+use crate::uplink::{Card, Cidr, Uplink, Way};
 
 /// The network card and what it leads to, if there is one.
 pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
@@ -22,6 +25,8 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
             ("-p", !flags.publish.is_empty()),
             ("-P", flags.publish_all),
             ("--ip", flags.ip.is_some()),
+            ("--ip6", flags.ip6.is_some()),
+            ("--gateway", !flags.gateway.is_empty()),
             ("--mac-address", flags.mac_address.is_some()),
             ("--egress", !flags.egress.is_empty()),
             ("--net-rate", flags.net_rate.is_some()),
@@ -32,7 +37,38 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
             None => Ok(None),
         };
     }
-    let address = flags.ip.unwrap_or(GUEST.0);
+    let mac = flags.mac_address.map_or(MAC, |mac| mac.0);
+    if let Connection::Tap(_) = flags.network {
+        let wants = [
+            ("-p", !flags.publish.is_empty()),
+            ("-P", flags.publish_all),
+            ("--egress", !flags.egress.is_empty()),
+            ("--net-rate", flags.net_rate.is_some()),
+            ("host-gateway", host),
+        ];
+        return match wants.iter().find(|(_, wanted)| *wanted) {
+            Some((flag, _)) => Err(PlanError::NotOnDevice {
+                flag,
+                network: flags.network.to_string(),
+            }),
+            None => Ok(Some(Settings {
+                mac,
+                ..Settings::default()
+            })),
+        };
+    }
+    let wants = [
+        ("--ip6", flags.ip6.is_some()),
+        ("--gateway", !flags.gateway.is_empty()),
+        (
+            "--ip with a length",
+            flags.ip.is_some_and(|ip| ip.bits.is_some()),
+        ),
+    ];
+    if let Some((flag, _)) = wants.iter().find(|(_, wanted)| *wanted) {
+        return Err(PlanError::OnDevice(flag));
+    }
+    let address = flags.ip.map_or(GUEST.0, |ip| ip.address);
     let [a, b, c, last] = address.octets();
     let [own_a, own_b, own_c, gateway] = GATEWAY.0.octets();
     if [a, b, c] != [own_a, own_b, own_c] || last <= gateway || last == 255 {
@@ -43,7 +79,7 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
         Egress::Allow(rule) => Some(rule.clone()),
     });
     Ok(Some(Settings {
-        mac: flags.mac_address.map_or(MAC, |mac| mac.0),
+        mac,
         address,
         host,
         egress: (!flags.egress.is_empty()).then(|| rules.collect()),
@@ -53,23 +89,56 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
     }))
 }
 
-/// What guest init is to do with the card.
-pub(super) fn card(settings: &Settings) -> Network {
-    let v4 = Address {
-        address: Bytes(settings.address.octets().to_vec()),
-        prefix: PREFIX.0,
-        gateway: Bytes(GATEWAY.0.octets().to_vec()),
-    };
-    let v6 = Address {
-        address: Bytes(GUEST.1.octets().to_vec()),
-        prefix: PREFIX.1,
-        gateway: Bytes(GATEWAY.1.octets().to_vec()),
-    };
-    Network {
-        mtu: MTU.into(),
-        addresses: vec![v4, v6],
-        mac: Bytes(settings.mac.to_vec()),
+/// What guest init is to do with the card of a network of hull's.
+pub(super) fn setup(settings: &Settings) -> Network {
+    card(settings).network(settings.mac, MTU.into())
+}
+
+/// The addresses of such a card.
+pub(crate) fn card(settings: &Settings) -> Card {
+    let own = |address, bits| Cidr { address, bits };
+    Card {
+        addresses: vec![
+            own(settings.address.into(), PREFIX.0),
+            own(GUEST.1.into(), PREFIX.1),
+        ],
+        ways: vec![Way::out(GATEWAY.0.into()), Way::out(GATEWAY.1.into())],
     }
+}
+
+/// The device of the host's that the network card leads to, if it leads to one.
+pub(crate) fn uplink(flags: &NetworkFlags) -> Result<Option<Uplink>, PlanError> {
+    let Connection::Tap(device) = &flags.network else {
+        return Ok(None);
+    };
+    let given = [
+        flags.ip.map(|ip| (ip.cidr(), IpAddr::from(ip.address))),
+        flags.ip6.map(|ip| (ip.cidr(), IpAddr::from(ip.address))),
+    ];
+    let given = given.into_iter().flatten();
+    let addresses = given.map(
+        |(cidr, address)| match cidr.ok_or(PlanError::Bits(address))? {
+            cidr if cidr.is_usable() => Ok(cidr),
+            cidr => Err(PlanError::Unusable(cidr)),
+        },
+    );
+    let addresses: Vec<Cidr> = addresses.collect::<Result<_, _>>()?;
+    for (number, gateway) in flags.gateway.iter().enumerate() {
+        let kind = |other: &&IpAddr| other.is_ipv4() == gateway.is_ipv4();
+        if let Some(other) = flags.gateway.iter().take(number).find(kind) {
+            return Err(PlanError::Gateways(*other, *gateway));
+        }
+        if !addresses.iter().any(|own| own.has(*gateway)) {
+            return Err(PlanError::Gateway(*gateway));
+        }
+    }
+    Ok(Some(Uplink::Tap {
+        device: device.clone(),
+        card: Card {
+            addresses,
+            ways: flags.gateway.iter().copied().map(Way::out).collect(),
+        },
+    }))
 }
 
 /// The ports to publish; `exposed` are those that the image names.

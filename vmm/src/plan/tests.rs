@@ -218,6 +218,66 @@ fn there_is_a_network_unless_there_is_to_be_none() {
 }
 
 #[test]
+fn a_tap_device_has_the_addresses_that_were_typed_and_no_rules() {
+    let uplink = |words: &[&str]| network::uplink(&typed(&[words, &["i"]].concat()).network);
+    let tap = "--network=tap:tap0";
+    assert_eq!(uplink(&[]).unwrap(), None);
+    for flag in [
+        "-p=80:80",
+        "-P",
+        "--egress=deny",
+        "--net-rate=1m",
+        "--add-host=a:host-gateway",
+    ] {
+        let refused = card(&[tap, flag]);
+        assert!(
+            matches!(refused, Err(PlanError::NotOnDevice { .. })),
+            "{flag}"
+        );
+    }
+    for flag in ["--ip6=fd00::5/64", "--gateway=10.0.2.2", "--ip=10.0.2.9/24"] {
+        let refused = card(&[flag]);
+        assert!(matches!(refused, Err(PlanError::OnDevice(_))), "{flag}");
+        let refused = card(&[flag, "--network=none"]);
+        assert!(matches!(refused, Err(PlanError::NoNetwork(_))), "{flag}");
+    }
+    let refused = |words: &[&str]| uplink(&[&[tap], words].concat()).unwrap_err().to_string();
+    assert!(refused(&["--ip=192.0.2.5"]).contains("--ip 192.0.2.5/24"));
+    for own in [
+        "192.0.2.0/24",
+        "192.0.2.255/24",
+        "127.0.0.1/8",
+        "224.0.0.1/4",
+        "192.0.2.5/0",
+    ] {
+        assert!(refused(&["--ip", own]).contains(own), "{own}");
+    }
+    assert!(refused(&["--gateway=192.0.2.1"]).contains("192.0.2.1"));
+    assert!(refused(&["--ip=192.0.2.5/24", "--gateway=192.0.3.1"]).contains("192.0.3.1"));
+    let two = [
+        "--ip=192.0.2.5/24",
+        "--gateway=192.0.2.1",
+        "--gateway=192.0.2.2",
+    ];
+    assert!(refused(&two).contains("two gateways"));
+    assert!(uplink(&[tap, "--ip=192.0.2.0/31"]).is_ok());
+    let words = [
+        tap,
+        "--ip=192.0.2.5/24",
+        "--ip6=fd00::5/64",
+        "--gateway=fd00::1",
+        "--gateway=192.0.2.1",
+    ];
+    let Some(Uplink::Tap { device, card }) = uplink(&words).unwrap() else {
+        panic!("it is none")
+    };
+    assert_eq!(
+        (device.as_str(), card.addresses.len(), card.ways.len()),
+        ("tap0", 2, 2)
+    );
+}
+
+#[test]
 fn all_named_ports_are_published_when_asked_for() {
     let exposed = [
         "80/tcp".to_owned(),

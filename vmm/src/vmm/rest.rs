@@ -82,7 +82,14 @@ pub(super) fn pour(
     });
     let (neighbours, journal) = (neighbours.transpose()?, journal.transpose()?);
     let settings = start.config.network.clone();
-    plug_network(&mut machine, settings, ports, neighbours, journal)?;
+    let tap = start.tap.as_ref().map(copy).transpose()?;
+    let ends = super::Ends {
+        ports,
+        neighbours,
+        journal,
+        tap,
+    };
+    plug_network(&mut machine, settings, ends)?;
     timings.built = now();
     let machine = machine.restore(&state)?;
     timings.loaded = now();

@@ -35,6 +35,8 @@ const REST_DESCRIPTORS: usize = 2;
 const JOURNAL: usize = 2;
 /// A network's way to others: the socket and the directory.
 const NEIGHBOURS: usize = 2;
+/// The device of a network card.
+const TAP: usize = 1;
 /// Most shares.
 pub(crate) const MOST_SHARES: usize = 64;
 /// All at once.
@@ -44,6 +46,7 @@ const MOST_DESCRIPTORS: usize = FIXED_DESCRIPTORS
     + MOST_PORTS
     + JOURNAL
     + NEIGHBOURS
+    + TAP
     + MOST_SHARES;
 
 /// All that a VMM process needs.
@@ -67,6 +70,8 @@ pub(crate) struct Start {
     pub(crate) journal: Option<Files>,
     /// The way to the other guests of its network.
     pub(crate) neighbours: Option<Neighbours>,
+    /// The device that its network card leads to, instead of a network of ours: a tap without a header of its own but virtio's.
+    pub(crate) tap: Option<OwnedFd>,
     /// Directories and files of the host that the guest finds, by these numbers, in its one file system device.
     pub(crate) shares: Vec<Share>,
     /// What is to become of the machine.
@@ -130,6 +135,7 @@ struct Letter {
     ports: Vec<(Transport, u16)>,
     journal: bool,
     neighbours: bool,
+    tap: bool,
     shares_read_only: Vec<bool>,
     goal: Purpose,
 }
@@ -144,7 +150,8 @@ impl Letter {
             Purpose::Restore(_) | Purpose::Save(_) => REST_DESCRIPTORS,
         };
         let shares = self.shares_read_only.len();
-        rest + self.read_only.len() + shares + self.ports.len() + journal + neighbours
+        let tap = if self.tap { TAP } else { 0 };
+        rest + self.read_only.len() + shares + self.ports.len() + journal + neighbours + tap
     }
 }
 
@@ -213,6 +220,7 @@ impl Start {
                 .collect(),
             journal: self.journal.is_some(),
             neighbours: self.neighbours.is_some(),
+            tap: self.tap.is_some(),
         };
         let journal = self.journal.iter();
         let neighbours = self.neighbours.iter();
@@ -230,6 +238,7 @@ impl Start {
             .chain(self.shares.iter().map(|share| &share.root))
             .chain(self.ports.iter().map(|port| &port.socket))
             .chain(neighbours.flat_map(|way| [&way.socket, &way.directory]))
+            .chain(&self.tap)
             .chain(journal.flat_map(|files| [&files.log, &files.counts]))
             .map(AsFd::as_fd)
             .collect();
@@ -327,6 +336,10 @@ impl Start {
                 _ => return Err(StartError::Descriptors(count)),
             },
         };
+        let tap = match letter.tap {
+            true => Some(descriptors.next().ok_or(StartError::Descriptors(count))?),
+            false => None,
+        };
         let journal = match (descriptors.next(), descriptors.next()) {
             (Some(log), Some(counts)) => Some(Files { log, counts }),
             _ => None,
@@ -342,6 +355,7 @@ impl Start {
             ports,
             journal,
             neighbours,
+            tap,
             shares,
         })
     }

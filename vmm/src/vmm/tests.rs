@@ -55,6 +55,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         ports: Vec::new(),
         journal: None,
         neighbours: None,
+        tap: None,
         shares: Vec::new(),
     };
     start.send(&ours).unwrap();
@@ -139,6 +140,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         ports: vec![],
         journal: None,
         neighbours: None,
+        tap: None,
         goal: Goal::Boot,
         shares: Vec::new(),
     };

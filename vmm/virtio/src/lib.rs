@@ -50,6 +50,6 @@ pub use entropy::Entropy;
 pub use error::{ChainFault, DeviceError};
 pub use fs::Fs;
 pub use mmio::Mmio;
-pub use net::{Link, Net, Offload, Received};
+pub use net::{HEADER, Link, Net, Offload, Received};
 pub use slot::{Notify, QUEUE_ADDRESSES, QUEUE_NOTIFY, Slot, StateError, WINDOW};
 pub use vsock::{MOST_CONNECTIONS, Vsock, VsockState};

@@ -13,7 +13,7 @@ const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
 /// Length of the header before each frame (virtio 1.2 §5.1.6).
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
 const NEEDS_CHECKSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6`
@@ -59,8 +59,8 @@ pub trait Link: Send + 'static {
     /// Whether the guest may send a frame now. If not, [`fd`](Self::fd) is readable once it may.
     fn may_transmit(&mut self) -> bool;
 
-    /// The guest sends a frame.
-    fn transmit(&mut self, frame: Reader<'_>);
+    /// The guest sends a frame. Its header is as the guest wrote it.
+    fn transmit(&mut self, header: [u8; HEADER], frame: Reader<'_>);
 
     /// How long the next frame for the guest may be: at least, at most. `None`: there is none.
     fn next(&mut self, offload: Offload) -> Option<(usize, usize)>;
@@ -96,8 +96,8 @@ impl<L: Link> Net<L> {
                 return Ok(Served::Later);
             }
             let mut frame = std::mem::take(&mut chain.readable);
-            frame.read_array::<HEADER>()?;
-            self.link.transmit(frame);
+            let header = frame.read_array()?;
+            self.link.transmit(header, frame);
             Ok(Served::Done(0))
         })
     }

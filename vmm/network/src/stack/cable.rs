@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event};
 use rustix::time::Timespec;
-use virtio::{Link, Offload, Reader, Received, Writer};
+use virtio::{HEADER, Link, Offload, Reader, Received, Writer};
 
 use super::{BATCH, CLOCK, Flow, LINE, Stack};
 use crate::{link, wire};
@@ -41,7 +41,7 @@ impl Link for Stack {
         self.await_line(wait)
     }
 
-    fn transmit(&mut self, mut frame: Reader<'_>) {
+    fn transmit(&mut self, _: [u8; HEADER], mut frame: Reader<'_>) {
         if let Some(pace) = &mut self.outward {
             pace.pass((self.now)(), frame.left());
         }

@@ -140,7 +140,7 @@ fn packet_to(remote: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 fn transmit(stack: &mut Stack, frame: &[u8]) {
     let mut frame = frame.to_vec();
     let slice = VolatileSlice::from(&mut frame[..]);
-    stack.transmit(Reader::from(slice));
+    stack.transmit([0; virtio::HEADER], Reader::from(slice));
 }
 
 /// Bytes that say what happens; zeros once they are used up.

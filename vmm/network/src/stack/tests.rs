@@ -63,7 +63,8 @@ impl Guest {
     pub(super) fn send(&mut self, frame: &[u8]) {
         let mut frame = frame.to_vec();
         let slice = VolatileSlice::from(&mut frame[..]);
-        self.stack.transmit(Reader::from(slice));
+        self.stack
+            .transmit([0; virtio::HEADER], Reader::from(slice));
     }
 
     /// The next frame, if there is one now.

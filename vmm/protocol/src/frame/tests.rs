@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Address, Attach, Bytes, Container, Failure, Hello, Limit, MountFlags, Network, Privileges,
-    Process, ProcessId, Status, Stream, Sysctl, Tmpfs, Volume, WindowSize, fuzz,
+    Process, ProcessId, Route, Status, Stream, Sysctl, Tmpfs, Volume, WindowSize, fuzz,
 };
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -74,18 +74,24 @@ fn container() -> impl Strategy<Value = Container> {
         prop::collection::vec(tmpfs, 0..3),
         prop::collection::vec(volume, 0..3),
     );
-    let address = (bytes(), any::<u8>(), bytes()).prop_map(|(address, prefix, gateway)| Address {
-        address,
+    let address = (bytes(), any::<u8>()).prop_map(|(address, prefix)| Address { address, prefix });
+    let route = (bytes(), any::<u8>(), bytes()).prop_map(|(destination, prefix, gateway)| Route {
+        destination,
         prefix,
         gateway,
     });
-    let network = (any::<u32>(), prop::collection::vec(address, 0..3), bytes()).prop_map(
-        |(mtu, addresses, mac)| Network {
+    let network = (
+        any::<u32>(),
+        prop::collection::vec(address, 0..3),
+        bytes(),
+        prop::collection::vec(route, 0..3),
+    )
+        .prop_map(|(mtu, addresses, mac, routes)| Network {
             mtu,
             addresses,
             mac,
-        },
-    );
+            routes,
+        });
     let rest = any::<(Option<u64>, bool, bool, Option<u64>)>();
     (files, lists, rest, prop::option::of(network)).prop_map(
         |(

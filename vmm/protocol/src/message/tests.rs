@@ -3,8 +3,8 @@
 use crate::{
     Address, Attach, Bounds, Bytes, Change, Container, Entry, EntryKind, Failure, FromGuest,
     FromHost, Hello, Item, Limit, Message, MountFlags, Network, Opening, Privileges, Process,
-    ProcessId, Renewal, Status, Stream, Sysctl, Tmpfs, VERSION, Volume, WindowSize, Work, encode,
-    read,
+    ProcessId, Renewal, Route, Status, Stream, Sysctl, Tmpfs, VERSION, Volume, WindowSize, Work,
+    encode, read,
 };
 
 #[track_caller]
@@ -109,9 +109,13 @@ fn run() {
                 addresses: vec![Address {
                     address: [1, 2, 3, 4][..].into(),
                     prefix: 24,
-                    gateway: [1, 2, 3, 5][..].into(),
                 }],
                 mac: [2, 0, 0, 0, 0, 1][..].into(),
+                routes: vec![Route {
+                    destination: [0; 4][..].into(),
+                    prefix: 0,
+                    gateway: [1, 2, 3, 5][..].into(),
+                }],
             }),
             volumes: vec![Volume {
                 path: "/v".into(),
@@ -123,7 +127,7 @@ fn run() {
         process: process(),
     };
     let container =
-        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x04\x01\x02\x03\x05\x06\x02\x00\x00\x00\x00\x01\x01\x02/v\x80\x01\x01\x00";
+        b"\x03box\x01\x14127.0.0.1 localhost\n\x00\x01\x03a.b\x011\x01\x80\x01\x01\x02/t\x07size=1m\x00\x01\x00\x01\x01\x00\x01\x80\x01\x01\x80\x01\x01\x04\x01\x02\x03\x04\x18\x06\x02\x00\x00\x00\x00\x01\x01\x04\x00\x00\x00\x00\x00\x04\x01\x02\x03\x05\x01\x02/v\x80\x01\x01\x00";
     golden(&run, &framed(&[b"\x00", container, PROCESS]));
 }
 

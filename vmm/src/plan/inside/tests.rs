@@ -22,7 +22,13 @@ fn flags(words: &[&str]) -> Inside {
 fn made(words: &[&str]) -> Result<Container, PlanError> {
     let flags = flags(words);
     let volumes = volumes(&flags, &Execution::default())?;
-    container(&flags, &volumes, &VmConfig::default(), "box".to_owned())
+    container(
+        &flags,
+        &volumes,
+        &VmConfig::default(),
+        None,
+        "box".to_owned(),
+    )
 }
 
 #[test]
@@ -30,7 +36,7 @@ fn without_flags_it_is_dockers_default() {
     let flags = flags(&[]);
     assert_eq!(privileges(&flags), Privileges::DOCKER);
     assert_eq!((limits(&flags), groups(&flags)), (Vec::new(), Vec::new()));
-    let container = container(&flags, &[], &VmConfig::default(), "box".to_owned()).unwrap();
+    let container = container(&flags, &[], &VmConfig::default(), None, "box".to_owned()).unwrap();
     assert!(container.confined && !container.read_only);
     assert_eq!((container.pids, container.shm_size), (None, None));
     assert!(container.sysctls.is_empty() && container.tmpfs.is_empty());
@@ -110,6 +116,39 @@ fn text(bytes: &Option<Bytes>) -> String {
 }
 
 #[test]
+fn a_card_on_a_device_of_the_hosts_has_its_own_addresses_and_name_servers() {
+    let flags = flags(&["--dns=192.0.2.53"]);
+    let machine = VmConfig {
+        network: Some(::network::Settings::default()),
+        ..VmConfig::default()
+    };
+    let mut uplink = Uplink::Tap {
+        device: "tap0".to_owned(),
+        card: crate::uplink::Card {
+            addresses: vec!["192.0.2.5/24".parse().unwrap()],
+            ways: Vec::new(),
+        },
+    };
+    let made = container(&flags, &[], &machine, Some(&uplink), "box".to_owned()).unwrap();
+    assert!(text(&made.hosts).ends_with("192.0.2.5\tbox\n"));
+    assert_eq!(text(&made.resolv_conf), "nameserver 192.0.2.53\n");
+    assert_eq!(made.network.unwrap().addresses.len(), 1);
+    // Without an address of its own, and without a name server of its own: never hull's, which is not there.
+    let Uplink::Tap { card, .. } = &mut uplink;
+    card.addresses.clear();
+    let made = container(
+        &self::flags(&[]),
+        &[],
+        &machine,
+        Some(&uplink),
+        "box".to_owned(),
+    )
+    .unwrap();
+    assert!(text(&made.hosts).ends_with("127.0.1.1\tbox\n"));
+    assert!(!text(&made.resolv_conf).contains("10.0.2.2"));
+}
+
+#[test]
 fn hosts_have_the_names_given() {
     let plain = text(&made(&[]).unwrap().hosts);
     assert!(plain.ends_with("127.0.1.1\tbox\n"), "{plain}");
@@ -172,7 +211,7 @@ fn a_network_brings_its_card_its_name_and_its_name_server() {
             network: Some(card.clone()),
             ..VmConfig::default()
         };
-        container(&flags(words), &[], &machine, "box".to_owned()).unwrap()
+        container(&flags(words), &[], &machine, None, "box".to_owned()).unwrap()
     };
     let made = with(&card, &["--dns-search=.", "--dns-option=x"]);
     assert_eq!(text(&made.resolv_conf), "nameserver 10.0.2.2\noptions x\n");
@@ -205,7 +244,7 @@ fn volumes_are_numbered_behind_a_directory_that_is_the_root() {
         };
         let flags = flags(&["-v=/a", "-v=name:/b:ro"]);
         let volumes = volumes(&flags, &Execution::default()).unwrap();
-        let made = container(&flags, &volumes, &machine, "box".to_owned()).unwrap();
+        let made = container(&flags, &volumes, &machine, None, "box".to_owned()).unwrap();
         made.volumes
             .iter()
             .map(|one| one.number)

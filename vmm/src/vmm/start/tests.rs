@@ -42,6 +42,7 @@ fn start(disks: usize) -> Start {
         ports: Vec::new(),
         journal: None,
         neighbours: None,
+        tap: None,
         shares: Vec::new(),
         goal: Goal::Boot,
     }
@@ -94,6 +95,7 @@ fn descriptors_arrive_in_their_places() {
     let (log, counts) = (file(), file());
     let inodes = [inode(&log), inode(&counts)];
     sent.journal = Some(Files { log, counts });
+    sent.tap = Some(file());
     sent.send(&ours).unwrap();
     let received = Start::receive(&theirs).unwrap();
     assert_eq!(received.config, sent.config);
@@ -122,6 +124,10 @@ fn descriptors_arrive_in_their_places() {
     assert_eq!(ports(&received), ports(&sent));
     let journal = received.journal.as_ref().unwrap();
     assert_eq!([inode(&journal.log), inode(&journal.counts)], inodes);
+    assert_eq!(
+        received.tap.as_ref().map(inode),
+        sent.tap.as_ref().map(inode)
+    );
     assert_ne!(received.kvm.as_raw_fd(), sent.kvm.as_raw_fd());
 }
 
@@ -172,6 +178,7 @@ fn a_closed_socket_is_told_from_garbage() {
         ports: vec![],
         journal: false,
         neighbours: false,
+        tap: false,
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();

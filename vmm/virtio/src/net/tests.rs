@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Link, Net, Offload, RECEIVE, Received, TRANSMIT};
+use super::{HEADER, Link, Net, Offload, RECEIVE, Received, TRANSMIT};
 use crate::contract::{Subject, device_contract};
 use crate::guest::Guest;
 use crate::{Reader, Writer};
@@ -16,6 +16,7 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// What is at the other end of the cable.
 #[derive(Debug, Default)]
 struct End {
+    header: [u8; HEADER],
     sent: Vec<Vec<u8>>,
     waiting: VecDeque<Vec<u8>>,
     received: Received,
@@ -40,7 +41,8 @@ impl Link for Plug {
         !self.end.lock().unwrap().busy
     }
 
-    fn transmit(&mut self, mut frame: Reader<'_>) {
+    fn transmit(&mut self, header: [u8; HEADER], mut frame: Reader<'_>) {
+        self.end.lock().unwrap().header = header;
         // No more than fits into a frame: the guest may claim anything.
         let mut bytes = vec![0; frame.left().min(1 << 16)];
         frame.read(&mut bytes);
@@ -86,8 +88,10 @@ impl Subject for Cable {
 
     fn exercise(&mut self, guest: &mut Guest) {
         self.0.lock().unwrap().sent.clear();
-        let answer = guest.exchange(TRANSMIT, &[&[0; 12], b"to the ", b"host"], &[]);
+        let header: [u8; HEADER] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        let answer = guest.exchange(TRANSMIT, &[&header, b"to the ", b"host"], &[]);
         assert_eq!(answer.length, 0);
+        assert_eq!(self.0.lock().unwrap().header, header);
         assert_eq!(self.0.lock().unwrap().sent, [b"to the host".to_vec()]);
         self.0
             .lock()
