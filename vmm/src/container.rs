@@ -30,11 +30,13 @@ pub(crate) use state::{KILLED, State, Status};
 
 use crate::agent::Task;
 use crate::cli::Mac;
+use crate::uplink::Place;
 
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const TASK: &str = "task";
 const LOCK: &str = "lock";
+const PLACE: &str = "cni.json";
 const NETWORK_LOG: &str = "network.log";
 const NETWORK_COUNTS: &str = "network.counts";
 /// No file of ours is longer.
@@ -147,6 +149,21 @@ impl Container {
         bytes
             .and_then(|bytes| network::Counts::read(&bytes))
             .unwrap_or_default()
+    }
+
+    /// Its place in a CNI network, which is to be given up.
+    pub(crate) fn place(&self) -> Result<Option<Place>, ContainerError> {
+        self.read_json(PLACE)
+    }
+
+    /// Writes that down.
+    pub(crate) fn set_place(&self, place: &Place) -> Result<(), ContainerError> {
+        self.write_json(PLACE, place)
+    }
+
+    /// It was given up.
+    pub(crate) fn forget_place(&self) {
+        let _ = rustix::fs::unlinkat(&self.directory, PLACE, AtFlags::empty());
     }
 
     /// Makes the disk that keeps what it writes, if it is to have one: empty, or like this one.
@@ -286,6 +303,7 @@ impl Container {
             log::NAME,
             NETWORK_LOG,
             NETWORK_COUNTS,
+            PLACE,
             storage::NAME,
         ];
         let rotated = log::older(Path::new(log::NAME), self.config.log_limits);

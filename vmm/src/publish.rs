@@ -140,6 +140,18 @@ pub(crate) struct Bound {
     pub(crate) transport: Transport,
 }
 
+impl Bound {
+    /// A port that somebody else publishes.
+    pub(crate) fn by_others(port: &Publish) -> Self {
+        let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            host: SocketAddr::new(port.address.unwrap_or(all), port.host),
+            guest: port.guest,
+            transport: port.transport,
+        }
+    }
+}
+
 impl fmt::Display for Bound {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

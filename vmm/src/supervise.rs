@@ -16,9 +16,10 @@ use crate::container::{Container, LogDriver, State, Status, Supervision, Way, ev
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Outside, Vmm};
-use crate::publish::{self, BindError};
+use crate::publish::{self, BindError, Bound};
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
+use crate::uplink::Namespace;
 use crate::vmm::{Goal, Rest};
 use crate::{human, networks, sys, uplink, volume};
 
@@ -58,6 +59,7 @@ pub(crate) fn start(
                 task,
                 parts,
                 saved,
+                namespace: None,
                 clients: vec![Client::first(theirs)],
             };
             supervisor.run();
@@ -151,6 +153,8 @@ struct Supervisor {
     parts: Parts,
     /// Where its first machine begins.
     saved: Option<Rest>,
+    /// Where the device is that its network card leads to, if not among the host's own.
+    namespace: Option<Namespace>,
     clients: Vec<Client>,
 }
 
@@ -186,6 +190,7 @@ impl Supervisor {
             }
             let start = Instant::now();
             let run = self.once(&mut signals, &listener, &log);
+            uplink::detach(&self.container, self.namespace.take().as_ref());
             let written = self.container.state();
             (state.started, state.oom_killed) = (written.started, written.oom_killed);
             state.health = written.health;
@@ -336,13 +341,22 @@ impl Supervisor {
     fn boot(&mut self, task: &mut Task) -> Result<(Vmm, Origin), Failure> {
         let saved = self.saved.take();
         let config = &self.container.config;
-        let (ports, bound) = match publish::bind_all(&config.ports) {
-            Ok(ports) => ports,
-            Err(error) => return Err(self.who_has(error)),
+        let (ports, bound) = match config.uplink {
+            // Its plugins publish them.
+            Some(_) => (
+                Vec::new(),
+                config.ports.iter().map(Bound::by_others).collect(),
+            ),
+            None => match publish::bind_all(&config.ports) {
+                Ok(ports) => ports,
+                Err(error) => return Err(self.who_has(error)),
+            },
         };
-        if !bound.is_empty() {
+        let attached = uplink::attach(&self.container, task)?;
+        self.namespace = attached.namespace;
+        if !bound.is_empty() || attached.card.is_some() {
             let mut state = self.container.state();
-            state.ports = bound;
+            (state.ports, state.card) = (bound, attached.card);
             self.container.set_state(&state)?;
         }
         let journal = config.machine.network.as_ref();
@@ -351,7 +365,7 @@ impl Supervisor {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
             neighbours: networks::join(&self.container)?,
-            tap: uplink::attach(config, task)?,
+            tap: attached.tap,
             shares: shares.collect::<Result<_, _>>()?,
         };
         let own = Own {

@@ -10,19 +10,33 @@ use protocol::{Address, Bytes, Network, Route};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Task;
-use crate::container::Config;
+use crate::container::Container;
 use crate::failure::Failure;
 
+mod cni;
+mod namespace;
 mod netlink;
 mod tap;
 
+pub(crate) use cni::{Place, Wishes};
+pub(crate) use namespace::Namespace;
 pub(crate) use tap::is_name as is_device_name;
+
+/// A container's own address in its hosts(5), as long as it is not known.
+pub(crate) const UNKNOWN: &str = "127.0.1.1";
 
 /// What a card leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Uplink {
     /// A tap device, by name; the card has these addresses.
     Tap { device: String, card: Card },
+    /// A CNI network, by name.
+    Cni {
+        network: String,
+        wishes: Wishes,
+        /// The network's name servers are its own.
+        resolves: bool,
+    },
 }
 
 impl Uplink {
@@ -30,6 +44,7 @@ impl Uplink {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Tap { device, .. } => format!("tap:{device}"),
+            Self::Cni { network, .. } => format!("cni:{network}"),
         }
     }
 }
@@ -47,6 +62,12 @@ pub(crate) struct Cidr {
 pub(crate) struct CidrError;
 
 impl Cidr {
+    /// A network of one address.
+    pub(crate) fn alone(address: IpAddr) -> Self {
+        let bits = Self::most(address);
+        Self { address, bits }
+    }
+
     fn most(address: IpAddr) -> u8 {
         if address.is_ipv4() { 32 } else { 128 }
     }
@@ -150,23 +171,95 @@ pub(crate) fn bytes(address: IpAddr) -> Bytes {
     }
 }
 
+/// What a container's card leads to, open.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    pub(crate) tap: Option<OwnedFd>,
+    /// Where its device is, if not among the host's own.
+    pub(crate) namespace: Option<Namespace>,
+    /// What the card has, where that was not known before.
+    pub(crate) card: Option<Card>,
+}
+
 /// Opens what a container's card leads to, if it leads to a device of the host's, and says in its task what guest init must know of
-/// that.
-pub(crate) fn attach(config: &Config, task: &mut Task) -> Result<Option<OwnedFd>, Failure> {
-    match &config.uplink {
-        None => Ok(None),
+/// that. To be undone by [`detach`].
+pub(crate) fn attach(container: &Container, task: &mut Task) -> Result<Attached, Failure> {
+    match &container.config.uplink {
+        None => Ok(Attached::default()),
         Some(Uplink::Tap { device, .. }) => {
-            let opened = tap::open(device);
-            let (tap, device) = opened.map_err(|error| {
-                let hint = error.hint();
-                Failure::new(error).hint(hint)
-            })?;
+            let (tap, device) = tap::open(device).map_err(of_tap)?;
             if let Some(network) = &mut task.container.network {
                 network.mtu = device.mtu;
             }
-            Ok(Some(tap))
+            Ok(Attached {
+                tap: Some(tap),
+                ..Attached::default()
+            })
+        }
+        Some(Uplink::Cni {
+            network,
+            wishes,
+            resolves,
+        }) => {
+            // One that a killed supervisor has left.
+            detach(container, None);
+            let namespace = Namespace::new().map_err(|error| {
+                let text = format!("A network namespace for cni:{network} cannot be made: {error}");
+                Failure::new(text).hint("CNI plugins work on the host's network: run hull as root.")
+            })?;
+            let ports = &container.config.ports;
+            let mut place = Place::new(&container.config.id, network, wishes, ports)?;
+            // Before anything is done: whoever finds it has it undone.
+            container.set_place(&place)?;
+            let added = place.add(&namespace.path(), wishes);
+            let joined = added.map_err(Failure::from).and_then(|(card, dns)| {
+                container.set_place(&place)?;
+                let joined = namespace.join(cni::DEVICE).map_err(of_tap)?;
+                Ok((card, dns, joined))
+            });
+            let (card, dns, (tap, device)) = match joined {
+                Ok(joined) => joined,
+                Err(failure) => {
+                    detach(container, Some(&namespace));
+                    return Err(failure);
+                }
+            };
+            let inside = &mut task.container;
+            inside.network = Some(card.network(device.mac, device.mtu));
+            if let (Some(own), Some(hosts)) = (card.addresses.first(), &mut inside.hosts) {
+                let text = String::from_utf8_lossy(hosts);
+                let text = text.replacen(UNKNOWN, &own.address.to_string(), 1);
+                *hosts = text.into();
+            }
+            if *resolves && !dns.nameservers.is_empty() {
+                inside.resolv_conf = Some(dns.text().into());
+            }
+            Ok(Attached {
+                tap: Some(tap),
+                namespace: Some(namespace),
+                card: Some(card),
+            })
         }
     }
+}
+
+/// Has the container's place in a CNI network given up, if it has one; its supervisor alone may. What fails is left for the next who
+/// comes here.
+pub(crate) fn detach(container: &Container, namespace: Option<&Namespace>) {
+    if !matches!(container.config.uplink, Some(Uplink::Cni { .. })) {
+        return;
+    }
+    if let Ok(Some(place)) = container.place() {
+        let path = namespace.map(Namespace::path);
+        if place.delete(path.as_deref()).is_ok() {
+            container.forget_place();
+        }
+    }
+}
+
+fn of_tap(error: tap::TapError) -> Failure {
+    let hint = error.hint();
+    Failure::new(error).hint(hint)
 }
 
 #[cfg(test)]

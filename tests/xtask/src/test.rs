@@ -42,6 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("iperf3", "iperf3"),
         ("redis-benchmark", "redis-tools"),
         ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
+        // What joins containers to networks of others.
+        ("/usr/lib/cni/bridge", "containernetworking-plugins"),
         STRACE,
     ]);
     apt::need(&packages)?;

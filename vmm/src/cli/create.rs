@@ -205,7 +205,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     }
     let mut machine = plan::shape(args)?;
     let policy = Policy::of_system()?;
-    let uplink = plan::uplink(&args.network)?;
+    let uplink = plan::uplink(&args.network, !args.inside.dns.is_empty())?;
     let led = uplink.as_ref().map(Uplink::name);
     policy.permits_shape(&machine, led.as_deref().or(args.network.network.own()))?;
     host::check()?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Mac, ask, image};
-use crate::container::{Container, ContainerError, Restart, Status, Volume};
+use crate::container::{Container, ContainerError, Restart, State, Status, Volume};
 use crate::failure::Failure;
 use crate::listing::{self, Format};
 use crate::uplink::{Card, Uplink};
@@ -75,7 +75,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         (None, Some(_)) => led.as_deref().unwrap_or("default"),
         (None, None) => "none",
     };
-    let own = addresses(&config.uplink, card);
+    let own = addresses(&config.uplink, &state, card);
     let first = |v4: bool| own.addresses.iter().find(|own| own.address.is_ipv4() == v4);
     let address = |v4| first(v4).map_or(String::new(), |own| own.address.to_string());
     let bits = |v4| first(v4).map_or(0, |own| own.bits);
@@ -184,9 +184,10 @@ fn describe(container: &Container) -> Result<Value, Failure> {
 }
 
 /// The addresses of a container's card.
-fn addresses(uplink: &Option<Uplink>, settings: Option<&network::Settings>) -> Card {
+fn addresses(uplink: &Option<Uplink>, state: &State, settings: Option<&network::Settings>) -> Card {
     match (uplink, settings) {
         (Some(Uplink::Tap { card, .. }), _) => card.clone(),
+        (Some(Uplink::Cni { .. }), _) => state.card.clone().unwrap_or_default(),
         (None, Some(settings)) => plan::card(settings),
         (None, None) => Card::default(),
     }

@@ -15,8 +15,9 @@ use crate::uplink::{Cidr, CidrError, is_device_name};
 pub(crate) struct Network {
     /// What the container is connected to: default (out to wherever the host gets, nothing in but
     /// what -p publishes), none, the same as default with the other containers of a network that
-    /// `hull network create` made, or tap:DEVICE, a tap device of the host's: whoever is behind that
-    /// sees its frames, with the address that --ip gives
+    /// `hull network create` made, tap:DEVICE, a tap device of the host's: whoever is behind that
+    /// sees its frames, with the address that --ip gives; or cni:NAME, for root, the CNI network of that
+    /// name ($NETCONFPATH or /etc/cni/net.d, $CNI_PATH or /opt/cni/bin and /usr/lib/cni)
     #[arg(long, value_name = "NETWORK", alias = "net", default_value = "default")]
     pub(crate) network: Connection,
     /// What else than its name the container is called in its network
@@ -66,6 +67,8 @@ pub(crate) enum Connection {
     Own(String),
     /// A tap device of the host's, by name.
     Tap(String),
+    /// A CNI network, by name.
+    Cni(String),
 }
 
 impl Connection {
@@ -73,7 +76,7 @@ impl Connection {
     pub(crate) fn own(&self) -> Option<&str> {
         match self {
             Self::Own(name) => Some(name),
-            Self::Default | Self::None | Self::Tap(_) => None,
+            Self::Default | Self::None | Self::Tap(_) | Self::Cni(_) => None,
         }
     }
 }
@@ -102,6 +105,7 @@ impl fmt::Display for Connection {
             Self::None => out.write_str("none"),
             Self::Own(name) => out.write_str(name),
             Self::Tap(device) => write!(out, "tap:{device}"),
+            Self::Cni(name) => write!(out, "cni:{name}"),
         }
     }
 }
@@ -115,6 +119,10 @@ impl FromStr for Connection {
             "none" => Ok(Self::None),
             "host" => Err(ConnectionError::Host),
             text if text.starts_with("container:") => Err(ConnectionError::Container),
+            text if text.starts_with("cni:") => match text.split_at(4).1 {
+                name if is_name(name) => Ok(Self::Cni(name.to_owned())),
+                _ => Err(ConnectionError::Name),
+            },
             text if text.starts_with("tap:") => match text.split_at(4).1 {
                 device if is_device_name(device) => Ok(Self::Tap(device.to_owned())),
                 _ => Err(ConnectionError::Device),

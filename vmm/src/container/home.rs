@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use super::{Config, Container, ContainerError, Supervision, TASK, events, names};
 use crate::agent::Task;
 use crate::cli::Mac;
+use crate::uplink::{self, Uplink};
 
 /// Names are drawn so many times before a number is added.
 const DRAWS: u32 = 8;
@@ -240,16 +241,25 @@ impl Containers {
 }
 
 impl Container {
-    /// Whether it was to be removed at its end, which nobody lived to do; then it is removed now.
+    /// Whether it was to be removed at its end, which nobody lived to do; then it is removed now. Its place in a CNI network is
+    /// given up in any case.
     fn is_over(&self) -> bool {
-        if !self.config.remove || self.is_supervised() {
+        let has_place = || matches!(self.place(), Ok(Some(_)));
+        let leaves = matches!(self.config.uplink, Some(Uplink::Cni { .. })) && has_place();
+        if !(self.config.remove || leaves) || self.is_supervised() {
             return false;
         }
         let state = self.state();
-        state.status == super::Status::Exited
-            && self
-                .supervise()
-                .is_ok_and(|supervision| self.remove(&supervision).is_ok())
+        if state.status != super::Status::Exited {
+            return false;
+        }
+        let Ok(supervision) = self.supervise() else {
+            return false;
+        };
+        if leaves {
+            uplink::detach(self, None);
+        }
+        self.config.remove && self.remove(&supervision).is_ok()
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use crate::publish::Bound;
+use crate::uplink::Card;
 
 /// The code of what was ended by SIGKILL.
 pub(crate) const KILLED: u8 = 137;
@@ -38,6 +39,9 @@ pub(crate) struct State {
     /// Where its ports are published, when it last ran.
     #[serde(default)]
     pub(crate) ports: Vec<Bound>,
+    /// What its network card had, when it last ran, where only its network knows that.
+    #[serde(default)]
+    pub(crate) card: Option<Card>,
 }
 
 /// Where in its life a container is.

@@ -11,7 +11,7 @@ use super::{PlanError, is_hostname};
 use crate::cli::{Capabilities, Inside, Mount, Security, Volume};
 use crate::config::VmConfig;
 use crate::resolving::{self, Resolving};
-use crate::uplink::Uplink;
+use crate::uplink::{Card, UNKNOWN, Uplink};
 
 /// The container, as guest init is to furnish it.
 pub(super) fn container(
@@ -24,6 +24,8 @@ pub(super) fn container(
     let network = machine.network.as_ref();
     let own = match (uplink, network) {
         (Some(Uplink::Tap { card, .. }), _) => card.addresses.first().map(|own| own.address),
+        // What it is to be, it is when it is known.
+        (Some(Uplink::Cni { .. }), _) => None,
         (None, network) => network.map(|card| card.address.into()),
     };
     let domain = flags.domainname.as_deref().filter(|name| !name.is_empty());
@@ -51,6 +53,7 @@ pub(super) fn container(
         pids: flags.pids_limit.and_then(pids),
         network: network.map(|settings| match uplink {
             Some(Uplink::Tap { card, .. }) => card.network(settings.mac, 0),
+            Some(Uplink::Cni { .. }) => Card::default().network(settings.mac, 0),
             None => super::network::setup(settings),
         }),
     })
@@ -155,7 +158,7 @@ fn tmpfs(flags: &Inside, volumes: &[Volume]) -> Result<Vec<Tmpfs>, PlanError> {
 }
 
 fn hosts(flags: &Inside, own: Option<IpAddr>, hostname: &str, domain: Option<&str>) -> String {
-    let own = own.map_or("127.0.1.1".to_owned(), |address| address.to_string());
+    let own = own.map_or(UNKNOWN.to_owned(), |address| address.to_string());
     let full = domain.map_or(String::new(), |domain| format!("{hostname}.{domain} "));
     let mut text = format!(
         "127.0.0.1\tlocalhost\n\

@@ -8,7 +8,7 @@ use protocol::Network;
 use super::{PlanError, is_hostname};
 use crate::cli::{Connection, Egress, Exposed, NetworkFlags, RunArgs};
 use crate::publish::Publish;
-use crate::uplink::{Card, Cidr, Uplink, Way};
+use crate::uplink::{Card, Cidr, Uplink, Way, Wishes};
 
 /// The network card and what it leads to, if there is one.
 pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
@@ -38,9 +38,16 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
         };
     }
     let mac = flags.mac_address.map_or(MAC, |mac| mac.0);
-    if let Connection::Tap(_) = flags.network {
+    if let Connection::Tap(_) | Connection::Cni(_) = flags.network {
+        let is_tap = matches!(flags.network, Connection::Tap(_));
+        let mut ports = flags.publish.iter().flat_map(|published| &published.0);
         let wants = [
-            ("-p", !flags.publish.is_empty()),
+            ("-p", is_tap && !flags.publish.is_empty()),
+            (
+                "-p without a port of the host's",
+                ports.any(|port| port.host == 0),
+            ),
+            ("--gateway", !is_tap && !flags.gateway.is_empty()),
             ("-P", flags.publish_all),
             ("--egress", !flags.egress.is_empty()),
             ("--net-rate", flags.net_rate.is_some()),
@@ -107,9 +114,11 @@ pub(crate) fn card(settings: &Settings) -> Card {
 }
 
 /// The device of the host's that the network card leads to, if it leads to one.
-pub(crate) fn uplink(flags: &NetworkFlags) -> Result<Option<Uplink>, PlanError> {
-    let Connection::Tap(device) = &flags.network else {
-        return Ok(None);
+pub(crate) fn uplink(flags: &NetworkFlags, own_servers: bool) -> Result<Option<Uplink>, PlanError> {
+    let device = match &flags.network {
+        Connection::Tap(device) => device,
+        Connection::Cni(network) => return Ok(Some(cni(network, flags, own_servers))),
+        Connection::Default | Connection::None | Connection::Own(_) => return Ok(None),
     };
     let given = [
         flags.ip.map(|ip| (ip.cidr(), IpAddr::from(ip.address))),
@@ -139,6 +148,20 @@ pub(crate) fn uplink(flags: &NetworkFlags) -> Result<Option<Uplink>, PlanError> 
             ways: flags.gateway.iter().copied().map(Way::out).collect(),
         },
     }))
+}
+
+/// A place in a CNI network; the container may have name servers of its own.
+fn cni(network: &str, flags: &NetworkFlags, own_servers: bool) -> Uplink {
+    let v4 = flags.ip.map(|ip| IpAddr::from(ip.address));
+    let v6 = flags.ip6.map(|ip| IpAddr::from(ip.address));
+    Uplink::Cni {
+        network: network.to_owned(),
+        wishes: Wishes {
+            addresses: v4.into_iter().chain(v6).collect(),
+            mac: flags.mac_address.map(|mac| mac.to_string()),
+        },
+        resolves: !own_servers,
+    }
 }
 
 /// The ports to publish; `exposed` are those that the image names.

@@ -219,7 +219,7 @@ fn there_is_a_network_unless_there_is_to_be_none() {
 
 #[test]
 fn a_tap_device_has_the_addresses_that_were_typed_and_no_rules() {
-    let uplink = |words: &[&str]| network::uplink(&typed(&[words, &["i"]].concat()).network);
+    let uplink = |words: &[&str]| network::uplink(&typed(&[words, &["i"]].concat()).network, false);
     let tap = "--network=tap:tap0";
     assert_eq!(uplink(&[]).unwrap(), None);
     for flag in [

@@ -11,13 +11,34 @@ use rustix::net::{
 /// Messages, their flags and attributes (linux/rtnetlink.h, linux/netlink.h).
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
+const NEW_QUEUE: u16 = 36;
+const NEW_FILTER: u16 = 44;
 const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
+const EXCLUSIVE: u16 = 0x200;
+const CREATE: u16 = 0x400;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const UP: u32 = 1;
+/// Traffic control (linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h, linux/tc_act/tc_mirred.h): attributes of queues and
+/// filters, of the filter that takes everything, and of actions.
+const KIND: u16 = 1;
+const OPTIONS: u16 = 2;
+const ALL_ACTIONS: u16 = 2;
+const FIRST: u16 = 1;
+const ACTION_KIND: u16 = 1;
+const ACTION_OPTIONS: u16 = 2;
+const MIRRED: u16 = 2;
+/// Where packets arrive, and the number of what is there.
+const INGRESS: u32 = 0xffff_fff1;
+const ARRIVALS: u32 = 0xffff_0000;
+/// The first filter, for all protocols (`ETH_P_ALL` in network order).
+const FIRST_OF_ALL: u32 = 1 << 16 | 0x0300;
+/// `TC_ACT_STOLEN`, `TCA_EGRESS_REDIR`
+const STOLEN: i32 = 4;
+const REDIRECT: i32 = 1;
 /// Bytes of a message's header, and of a device's (`struct ifinfomsg`).
 const HEADER: usize = 16;
 const LINK: usize = 16;
@@ -81,6 +102,35 @@ impl Netlink {
         self.order(NEW_LINK, 0, &link(device.index, UP), &[])
     }
 
+    /// Sets the size of a device's largest packet.
+    pub(super) fn set_mtu(&self, device: &Device, mtu: u32) -> io::Result<()> {
+        let mut attributes = Vec::new();
+        attribute(&mut attributes, LINK_MTU, &mtu.to_ne_bytes());
+        self.order(NEW_LINK, 0, &link(device.index, 0), &attributes)
+    }
+
+    /// Has all that arrives at one device leave by another (tc-mirred(8)).
+    pub(super) fn redirect(&self, from: &Device, to: &Device) -> io::Result<()> {
+        let mut queue = Vec::new();
+        attribute(&mut queue, KIND, b"ingress\0");
+        let place = control(from.index, ARRIVALS, INGRESS, 0);
+        self.order(NEW_QUEUE, CREATE | EXCLUSIVE, &place, &queue)?;
+        // `struct tc_mirred`: number, capabilities, verdict, two counts, what to do, and where.
+        let words = [0, 0, STOLEN, 0, 0, REDIRECT, to.index].map(i32::to_ne_bytes);
+        let mut options = Vec::new();
+        attribute(&mut options, MIRRED, words.as_flattened());
+        let mut action = Vec::new();
+        attribute(&mut action, ACTION_KIND, b"mirred\0");
+        attribute(&mut action, ACTION_OPTIONS, &options);
+        let (mut actions, mut all, mut filter) = (Vec::new(), Vec::new(), Vec::new());
+        attribute(&mut actions, FIRST, &action);
+        attribute(&mut all, ALL_ACTIONS, &actions);
+        attribute(&mut filter, KIND, b"matchall\0");
+        attribute(&mut filter, OPTIONS, &all);
+        let place = control(from.index, 0, ARRIVALS, FIRST_OF_ALL);
+        self.order(NEW_FILTER, CREATE | EXCLUSIVE, &place, &filter)
+    }
+
     /// Sends a message that is answered by whether it was obeyed.
     fn order(&self, kind: u16, flags: u16, body: &[u8], attributes: &[u8]) -> io::Result<()> {
         self.ask(kind, flags | ACKNOWLEDGE, body, attributes)
@@ -127,6 +177,21 @@ fn link(index: i32, flags: u32) -> [u8; LINK] {
         index.to_ne_bytes(),
         flags.to_ne_bytes(),
         flags.to_ne_bytes(),
+    ];
+    for (to, from) in body.iter_mut().skip(4).zip(words.as_flattened()) {
+        *to = *from;
+    }
+    body
+}
+
+/// `struct tcmsg`
+fn control(index: i32, handle: u32, parent: u32, info: u32) -> [u8; 20] {
+    let mut body = [0; 20];
+    let words = [
+        index.to_ne_bytes(),
+        handle.to_ne_bytes(),
+        parent.to_ne_bytes(),
+        info.to_ne_bytes(),
     ];
     for (to, from) in body.iter_mut().skip(4).zip(words.as_flattened()) {
         *to = *from;

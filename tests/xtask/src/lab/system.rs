@@ -16,7 +16,7 @@ use crate::{apt, progress, workspace};
 const PREFERRED: &str = "linux-image-6.12.117+deb12-cloud-amd64";
 
 /// Loaded in this order, each after what it depends on.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 16] = [
     "irqbypass",
     "kvm",
     "kvm_amd",
@@ -30,6 +30,9 @@ const MODULES: [&str; 13] = [
     "veth",
     "bridge",
     "dummy",
+    "sch_ingress",
+    "cls_matchall",
+    "act_mirred",
 ];
 
 /// What a lab boots.
