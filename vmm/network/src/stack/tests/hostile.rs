@@ -61,6 +61,107 @@ fn fragments_and_extension_headers_go_nowhere() {
 }
 
 #[test]
+fn nobody_takes_the_gateways_place_by_arp_or_ndp() {
+    let mut guest = Guest::new();
+    let other = [0x02, 0, 0, 0, 0, 0x66];
+    // "I have the gateway's address", as an answer and unasked; and the same of an address outside.
+    for (operation, address) in [
+        (2, GATEWAY.0),
+        (2, Ipv4Addr::new(192, 0, 2, 1)),
+        (3, GATEWAY.0),
+    ] {
+        let mut claim = [
+            &[0xff; 6][..],
+            &other,
+            &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation],
+        ]
+        .concat();
+        claim.extend(other);
+        claim.extend(address.octets());
+        claim.extend(GATEWAY_MAC);
+        claim.extend(GUEST.0.octets());
+        guest.send(&claim);
+        // Cut off anywhere it is nothing either.
+        for length in 0..claim.len() {
+            guest.send(&claim[..length]);
+        }
+    }
+    for target in [GATEWAY.1, "2001:db8::1".parse().unwrap()] {
+        let mut claim = vec![136, 0, 0, 0, 0xe0, 0, 0, 0];
+        claim.extend(target.octets());
+        claim.extend([2, 1]);
+        claim.extend(other);
+        for to in ["ff02::1", "fe80::2", "fd68:756c:6c::2"] {
+            guest.send(&frame(to.parse().unwrap(), wire::ICMPV6, &claim));
+        }
+    }
+    // A router that would like to be one.
+    let advertisement = [&[134, 0, 0, 0, 64, 0, 7, 8][..], &[0; 8]].concat();
+    guest.send(&frame(
+        "ff02::1".parse().unwrap(),
+        wire::ICMPV6,
+        &advertisement,
+    ));
+    guest.silent();
+    // All that comes is still the gateway's, and to whoever the guest is.
+    let (listener, remote) = server();
+    Peer::connect(&mut guest, remote, 40000);
+    listener.accept().unwrap();
+}
+
+#[test]
+fn segments_of_any_size_and_with_odd_options_do_no_harm() {
+    let mut guest = Guest::new();
+    let (listener, remote) = server();
+    let mut peer = Peer::connect(&mut guest, remote, 40000);
+    let (mut stream, _) = listener.accept().unwrap();
+    let limit = Some(Duration::from_secs(60));
+    stream.set_read_timeout(limit).unwrap();
+    let mut expected = Vec::new();
+    for length in [1, 1, 0, 1, 2, 65_000, 1, 65_000, 3] {
+        let data: Vec<u8> = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+        peer.say(&mut guest, 0, &data);
+        expected.extend(data);
+    }
+    let mut heard = vec![0; expected.len()];
+    std::io::Read::read_exact(&mut stream, &mut heard).unwrap();
+    assert!(heard == expected);
+    while guest.take().is_some() {}
+    // Options that claim any length, headers that claim more than there is, and frames that are cut off.
+    for option in [
+        [0, 0, 0, 0],
+        [2, 0, 0, 0],
+        [2, 1, 0, 0],
+        [2, 255, 0, 0],
+        [3, 3, 255, 0],
+        [2, 4, 0, 0],
+    ] {
+        for words in 0..16 {
+            let mut frame = tcp_frame(
+                remote.0,
+                &Segment {
+                    destination: remote.1,
+                    ..syn(50_000)
+                },
+                &option,
+            );
+            frame[ETHERNET_LENGTH + 20 + 12] = words << 4;
+            for length in ETHERNET_LENGTH..=frame.len() {
+                guest.send(&frame[..length]);
+            }
+        }
+    }
+    for _ in 0..1000 {
+        guest.take();
+    }
+    // The connection is as it was.
+    peer.say(&mut guest, 0, b"and on");
+    let mut heard = [0; 6];
+    std::io::Read::read_exact(&mut stream, &mut heard).unwrap();
+    assert_eq!(&heard, b"and on");
+}
+
+#[test]
 fn places_that_are_the_hosts_alone_are_refused() {
     let mut guest = Guest::with(Settings::default());
     let (_listener, (_, port)) = server();
