@@ -35,7 +35,7 @@ impl TapError {
         match self {
             Self::Open(_) => "`modprobe tun` loads what makes it.".to_owned(),
             Self::Forbidden(name) => format!(
-                "`ip tuntap add {name} mode tap user $(id -un)`, run by root, makes one that is yours."
+                "`ip tuntap add {name} mode tap user NAME`, run by root, makes one that is NAME's."
             ),
             Self::InUse(_) => "Each container needs a device of its own.".to_owned(),
             Self::Other(name) => {
