@@ -2,12 +2,14 @@
 //! that are asked.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tests::bench::Target;
 
 use crate::record::Record;
+use crate::{counts, measure};
 
 /// Measures with the image of Debian with python3, which is not compressed.
 pub(crate) fn measure(record: &mut Record) -> Result<()> {
@@ -25,7 +27,15 @@ pub(crate) fn measure(record: &mut Record) -> Result<()> {
     }
     let name = "an uncompressed image of Debian with python3";
     let target = Some(Target::AtLeast(300.0));
-    record.add(name, "hull", "MB/s", samples, target);
+    let place = tempfile::tempdir_in(tests::target())?;
+    let counts = counts::of(record.clock(), || {
+        let store = tempfile::tempdir_in(place.path())?;
+        let mut load = Command::new(tests::run::program());
+        load.env("HULL_ROOT", store.path())
+            .args(["load", "--input"]);
+        measure::run(load.arg(&file)).map(drop)
+    })?;
+    record.add(name, "hull", "MB/s", samples, target).counts = counts;
     Ok(())
 }
 

@@ -23,33 +23,54 @@ const GUEST_TIME: &str = "bench_guest_time";
 /// Counts by name.
 pub(crate) type Counts = BTreeMap<String, u64>;
 
-/// What is counted while this runs: once for the processes' time, and again for what the kernel only counts by spending
+/// What is counted while this runs: once for the processes' own, and again for what the kernel only counts by spending
 /// time of its own. Waits for the end of everything that it has started.
 pub(crate) fn of(clock: Clock, mut run: impl FnMut() -> Result<()>) -> Result<Counts> {
-    let before = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let mut counts = of_processes(clock, &mut run)?;
+    let Some(trace) = Trace::begin()? else {
+        return Ok(counts);
+    };
     to_the_end(&mut run)?;
-    let after = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    counts.extend(trace.counts()?);
+    if let Some(guest) = counts.remove(GUEST_TIME).filter(|guest| *guest > 0) {
+        let unit = clock.of_nanoseconds();
+        let all = counts.get(&format!("all {unit}")).copied();
+        counts.insert(format!("guest {unit}"), guest);
+        let host = all.unwrap_or_default().saturating_sub(guest);
+        counts.insert(format!("host {unit}"), host);
+    }
+    Ok(counts)
+}
+
+/// The part of it that needs no second run: the time of all processes, their page faults, and bytes read and written.
+pub(crate) fn of_processes(clock: Clock, mut run: impl FnMut() -> Result<()>) -> Result<Counts> {
+    let (before, [read, written]) = (getrusage(UsageWho::RUSAGE_CHILDREN)?, bytes()?);
+    to_the_end(&mut run)?;
+    let (after, [read_after, written_after]) = (getrusage(UsageWho::RUSAGE_CHILDREN)?, bytes()?);
     let microseconds =
         (after.user_time() + after.system_time() - before.user_time() - before.system_time())
             .num_microseconds();
     let faults = after.minor_page_faults() - before.minor_page_faults();
-    let mut counts = match Trace::begin()? {
-        Some(trace) => {
-            to_the_end(&mut run)?;
-            trace.counts()?
-        }
-        None => Counts::new(),
-    };
-    let all = u64::try_from(microseconds)? * 1000;
-    let guest = counts.remove(GUEST_TIME);
     // A nanosecond of the lab's clock is an instruction.
-    let unit = clock.of_nanoseconds();
-    counts.insert(format!("all {unit}"), all);
-    if let Some(guest) = guest.filter(|guest| *guest > 0) {
-        counts.insert(format!("guest {unit}"), guest);
-    }
-    counts.insert("page faults of the host".into(), u64::try_from(faults)?);
-    Ok(counts)
+    let all = format!("all {}", clock.of_nanoseconds());
+    Ok(Counts::from([
+        (all, u64::try_from(microseconds)? * 1000),
+        ("page faults of the host".into(), u64::try_from(faults)?),
+        ("bytes read".into(), read_after - read),
+        ("bytes written".into(), written_after - written),
+    ]))
+}
+
+/// Bytes that system calls of ours have read and written so far, and those of all that we have started and that has ended.
+fn bytes() -> Result<[u64; 2]> {
+    let io = fs::read_to_string("/proc/self/io").context("The kernel counts no bytes")?;
+    let of = |name: &str| {
+        let count = io.lines().find_map(|line| line.strip_prefix(name))?;
+        count.trim().parse().ok()
+    };
+    let counts = of("rchar:").zip(of("wchar:"));
+    let (read, written) = counts.context("/proc/self/io does not have its form")?;
+    Ok([read, written])
 }
 
 /// Runs until all that was started has ended.

@@ -19,7 +19,7 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
 }
 
 /// Runs it without listening: a container's supervisor may have its streams as long as it lives.
-fn succeed(command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

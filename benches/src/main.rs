@@ -2,6 +2,7 @@
 //! `--icount`, where a millisecond is a million instructions on any machine, and the others on the machine itself; with
 //! `--host`, all of them. Names and form of the results are in `tests::bench`.
 
+mod clones;
 mod conversion;
 mod counts;
 mod exec;
@@ -14,6 +15,7 @@ mod peers;
 mod profile;
 mod pull;
 mod record;
+mod server;
 mod site;
 mod start;
 mod volume;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::record::{Clock, Record};
-use crate::site::Site;
+use crate::site::{Image, Site};
 
 fn main() -> ExitCode {
     match run() {
@@ -45,9 +47,10 @@ fn run() -> Result<()> {
     let against: Vec<&str> = against.split(',').filter(|peer| !peer.is_empty()).collect();
     let clock = match clock.as_str() {
         "lab" => Clock::Lab,
+        "counts" => Clock::Counts,
         _ => Clock::Machine,
     };
-    let debian = scenarios.iter().any(|name| DEBIAN.contains(&name.as_str()));
+    let images: Vec<Image> = scenarios.iter().flat_map(|name| images(name)).collect();
     let mut record = Record::new(clock);
     // In memory, so that no disk is measured; and made only where a scenario needs it.
     let mut site = None;
@@ -59,7 +62,7 @@ fn run() -> Result<()> {
             _ => {
                 let site = match &mut site {
                     Some(site) => site,
-                    none => none.insert(Site::new(&against, clock, debian)?),
+                    none => none.insert(Site::new(&against, clock, &images)?),
                 };
                 in_lab(scenario, site, &mut record)?;
             }
@@ -68,8 +71,14 @@ fn run() -> Result<()> {
     std::fs::write(file, record.json()?).with_context(|| format!("Writing {file}"))
 }
 
-/// Scenarios that run more than busybox.
-const DEBIAN: [&str; 1] = ["memory"];
+/// What a scenario runs besides busybox.
+fn images(scenario: &str) -> Vec<Image> {
+    match scenario {
+        "memory" => vec![Image::Python, Image::Servers],
+        "files" | "server" => vec![Image::Python],
+        _ => Vec::new(),
+    }
+}
 
 fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
     match scenario {
@@ -82,9 +91,14 @@ fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
         "profile" => profile::measure(site, record),
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
+        "clones" => clones::measure(site, record),
+        "server" => server::measure(site, record),
         "files" => {
             works::measure(scenario, site, record)?;
-            volume::measure(site, record)
+            match record.clock() {
+                Clock::Counts => Ok(()),
+                _ => volume::measure(site, record),
+            }
         }
         _ => works::measure(scenario, site, record),
     }

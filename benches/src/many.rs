@@ -6,18 +6,22 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::counts;
-use crate::measure::settle;
+use crate::measure::{once, settle};
 use crate::record::Record;
 use crate::site::Site;
 use crate::start::{TRUE, WARM};
 
-/// Rounds that count; one before them does not.
-const ROUNDS: usize = 2;
+/// How many. Those with few come first, and bring into memory what those with many need.
+const COUNTS: [usize; 4] = [1, 10, 50, 100];
+
+/// How many are run once more for all that can be counted: a hundred take the lab a minute.
+const TRACED: usize = 10;
 
 pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
-    for count in [1, 10, 50, 100] {
+    let runtimes = site.runtimes(&["crun"])?;
+    for count in COUNTS {
         let name = format!("`true` {count} times at once");
-        for runtime in site.runtimes(&["crun"]) {
+        for runtime in &runtimes {
             rounds(record, &name, runtime, count, || {
                 site.container(runtime, &TRUE)
             })?;
@@ -35,15 +39,17 @@ fn rounds(
     count: usize,
     command: impl Fn() -> Result<Command>,
 ) -> Result<()> {
-    let mut samples = Vec::new();
-    for round in 0..=ROUNDS {
-        settle();
-        let took = at_once(count, &command)?;
-        if round > 0 {
-            samples.push(took);
-        }
+    if count == 1 {
+        at_once(count, &command)?;
     }
-    let counts = counts::of(record.clock(), || at_once(count, &command).map(drop))?;
+    if count <= TRACED {
+        return once(record, name, runtime, None, || at_once(count, &command));
+    }
+    let mut samples = Vec::new();
+    let counts = counts::of_processes(record.clock(), || {
+        samples.push(at_once(count, &command)?);
+        Ok(())
+    })?;
     record.time(name, runtime, samples, None).counts = counts;
     Ok(())
 }
@@ -51,6 +57,7 @@ fn rounds(
 /// Milliseconds until the last has ended.
 fn at_once(count: usize, command: &impl Fn() -> Result<Command>) -> Result<f64> {
     let commands: Result<Vec<Command>> = (0..count).map(|_| command()).collect();
+    settle();
     let start = Instant::now();
     let children: Result<Vec<Child>> = commands?
         .iter_mut()

@@ -91,7 +91,26 @@ pub(crate) fn timed(
     Ok(())
 }
 
-/// The same for a command in a container of each runtime that is compared.
+/// The same for what takes long, and measures itself, in milliseconds: the run that is timed is one of those that are counted.
+pub(crate) fn once(
+    record: &mut Record,
+    name: &str,
+    runtime: &str,
+    target: Option<Target>,
+    mut run: impl FnMut() -> Result<f64>,
+) -> Result<()> {
+    let mut samples = Vec::new();
+    let counts = counts::of(record.clock(), || {
+        samples.push(run()?);
+        Ok(())
+    })?;
+    // In the others the kernel counts, which takes time.
+    samples.truncate(1);
+    record.time(name, runtime, samples, target).counts = counts;
+    Ok(())
+}
+
+/// [`timed`] for a command in a container of each runtime that is compared.
 pub(crate) fn compared(
     site: &Site,
     record: &mut Record,
@@ -100,7 +119,7 @@ pub(crate) fn compared(
     target: Option<Target>,
     words: &[&str],
 ) -> Result<()> {
-    for runtime in site.runtimes(peers) {
+    for runtime in site.runtimes(peers)? {
         let target = target.filter(|_| runtime == "hull");
         timed(record, name, runtime, target, || {
             site.container(runtime, words)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::counts;
 use crate::record::Record;
 use crate::site::{Image, Site};
 
@@ -26,15 +27,20 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
         ("redis", Image::Servers, REDIS),
     ] {
         let mut all = Vec::new();
-        for runtime in site.runtimes(&["crun", "runc"]) {
-            let memory = of(site.image(runtime, image, words)?)
-                .with_context(|| format!("{what} of {runtime}"))?;
-            all.push((runtime, memory));
+        for runtime in site.runtimes(&["crun", "runc"])? {
+            let mut memory = Vec::new();
+            let counts = counts::of(record.clock(), || {
+                memory.push(of(site.image(runtime, image, words)?)?);
+                Ok(())
+            });
+            let counts = counts.with_context(|| format!("{what} of {runtime}"))?;
+            all.push((runtime, memory, counts));
         }
         for (kind, of) in [("PSS", 0), ("private", 1)] {
-            for (runtime, memory) in &all {
+            for (runtime, memory, counts) in &all {
                 let name = format!("{kind} memory of {what} that waits");
-                record.add(&name, runtime, "MiB", vec![memory[of]], None);
+                let samples = memory.iter().map(|memory| memory[of]).collect();
+                record.add(&name, runtime, "MiB", samples, None).counts = counts.clone();
             }
         }
     }

@@ -45,12 +45,13 @@ pub(crate) struct Site {
     /// The image of busybox, as an archive.
     archive: String,
     against: Vec<String>,
+    clock: Clock,
     containers: Cell<u32>,
 }
 
 impl Site {
-    /// Makes it, with what it takes to compare with these, and with Debian's images if they are wanted.
-    pub(crate) fn new(against: &[&str], clock: Clock, debian: bool) -> Result<Self> {
+    /// Makes it, to compare with these, and with these of Debian's images.
+    pub(crate) fn new(against: &[&str], clock: Clock, images: &[Image]) -> Result<Self> {
         let place = tempfile::tempdir_in("/dev/shm")?;
         let at = place.path();
         copy(&program(), &at.join("bin/hull"))?;
@@ -61,13 +62,9 @@ impl Site {
         let file = at.join("busybox.tar");
         copy(&tests::fixture::path("busybox.tar"), &file)?;
         let archive = format!("docker-archive:{}", file.display());
-        // Only the lab's files are elsewhere; and a user's machine is left as it is.
-        let pinned = against.iter().filter(|_| clock == Clock::Lab);
-        for program in pinned {
-            peers::pin(peers::program(program), at)?;
-        }
-        if debian {
-            for image in [Image::Python, Image::Servers] {
+        if !images.is_empty() {
+            // hull has no use for their directories.
+            for image in images.iter().filter(|_| !against.is_empty()) {
                 peers::unpack(at, image.name())?;
             }
             // `cargo xtask bench` has converted them.
@@ -81,6 +78,7 @@ impl Site {
         let site = Self {
             archive,
             against: against.iter().map(|&peer| peer.to_owned()).collect(),
+            clock,
             containers: Cell::new(0),
             place,
         };
@@ -94,15 +92,25 @@ impl Site {
         self.place.path()
     }
 
-    /// Whether the user wants to compare with this.
-    pub(crate) fn compares(&self, peer: &str) -> bool {
-        self.against.iter().any(|wanted| wanted == peer)
+    /// Whether the user wants to compare with this; then it is there.
+    pub(crate) fn compares(&self, peer: &str) -> Result<bool> {
+        let wanted = self.against.iter().any(|wanted| wanted == peer);
+        // Only the lab's files are elsewhere; and a user's machine is left as it is.
+        if wanted && self.clock != Clock::Machine {
+            peers::pin(peers::program(peer), self.place())?;
+        }
+        Ok(wanted)
     }
 
     /// Which of these runtimes are wanted; hull always is.
-    pub(crate) fn runtimes<'a>(&self, of: &[&'a str]) -> Vec<&'a str> {
-        let wanted = of.iter().copied().filter(|peer| self.compares(peer));
-        std::iter::once("hull").chain(wanted).collect()
+    pub(crate) fn runtimes<'a>(&self, of: &[&'a str]) -> Result<Vec<&'a str>> {
+        let mut wanted = vec!["hull"];
+        for peer in of {
+            if self.compares(peer)? {
+                wanted.push(peer);
+            }
+        }
+        Ok(wanted)
     }
 
     /// hull with these arguments.

@@ -30,7 +30,7 @@ pub(crate) fn cold(site: &Site, record: &mut Record) -> Result<()> {
     let name = "`true` from start to end, with a network card";
     let networked = || Ok(site.run(&["--start", "cold"], &TRUE));
     measure::timed(record, name, "hull", target, networked)?;
-    if site.compares("qemu") {
+    if site.compares("qemu")? {
         let name = "the same kernel to an init that reboots at once";
         let boot = || Ok(peers::microvm(site.place()));
         measure::timed(record, name, "qemu", None, boot)?;
@@ -53,6 +53,8 @@ pub(crate) fn warm(site: &Site, record: &mut Record) -> Result<()> {
 
 /// What `--timings` tells of a boot.
 pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
+    let name = "`true` from start to end, of which these are the phases";
+    measure::timed(record, name, "hull", None, || Ok(site.run(&PLAIN, &TRUE)))?;
     let told = told(site, record, &PLAIN)?;
     let samples = |rows: &[&str]| samples(&told, rows);
     let kernel = Some(Target::AtMost(15.0));

@@ -22,11 +22,11 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     std::fs::create_dir(&host)?;
     let host = host.to_str().context("A temporary directory is text")?;
     let volume = format!("{host}:/volume");
-    let python = tests::fixture::python();
     let mut inside = site.hull(&["run", "--rm"]);
     inside
         .args(PLAIN)
-        .args(["--volume", &volume, &python, "python3", "-c", WORK])
+        .args(["--pull", "never", "--volume", &volume])
+        .args(["python", "python3", "-c", WORK])
         .arg("/volume");
     let mut outside = Command::new("python3");
     outside.args(["-c", WORK, host]);

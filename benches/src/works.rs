@@ -17,7 +17,7 @@ pub(crate) type Pieces = Vec<(String, Vec<f64>)>;
 /// Measures the works of a scenario.
 pub(crate) fn measure(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
     let mut all = Vec::new();
-    for runtime in site.runtimes(&PEERS) {
+    for runtime in site.runtimes(&PEERS)? {
         let command = || site.furnished(runtime, &["/work", scenario]);
         let (mut pieces, mut whole) = (Pieces::new(), Vec::new());
         // The first, which pulls programs into memory, does not count.

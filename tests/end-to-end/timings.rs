@@ -1,21 +1,12 @@
 //! `--timings` tells the phases and counts of a run, and the counts stay within what is promised; `--kernel-log` shows what
 //! the guest's kernel says.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use tests::bench::{Baseline, Known};
 use tests::timings::{counts, figure};
 use tests::{Outcome, vm};
 
-/// What was counted when somebody last looked, by what is run and by what is counted. Who changes it says why in the commit.
+/// What was counted when somebody last looked.
 const BASELINE: &str = include_str!("../../benches/baseline.json");
-
-/// A count, and by how much more it may be without anybody having changed anything.
-#[derive(Deserialize)]
-struct Known {
-    count: u64,
-    slack: u64,
-}
 
 /// The number that follows a row's name.
 fn row(outcome: &Outcome, name: &str) -> f64 {
@@ -24,8 +15,7 @@ fn row(outcome: &Outcome, name: &str) -> f64 {
 
 /// Counts are what they were, or less.
 fn have_not_grown(outcome: &Outcome, run: &str) {
-    let baseline: BTreeMap<String, BTreeMap<String, Known>> =
-        serde_json::from_str(BASELINE).expect("baseline.json has its form");
+    let baseline: Baseline = serde_json::from_str(BASELINE).expect("baseline.json has its form");
     let counts = counts(&outcome.err());
     for (name, Known { count, slack }) in &baseline[run] {
         let now = counts.get(name);

@@ -165,3 +165,28 @@ fn two_at_once_one_of_them_killed() {
     assert_eq!(processes("lab-killed"), 0);
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn benchmarks_run_as_on_a_host_of_their_own() {
+    let directory = tests::fixture::scratch("lab-host").unwrap();
+    let rows = directory.join("rows.json");
+    // `cargo xtask bench --check` has built it.
+    let benches = tests::target().join("debug/benches");
+    let mut command = lab(&["--share-rw", directory.to_str().unwrap()]);
+    command
+        .arg(benches)
+        .arg(&rows)
+        .args(["host", "crun", "exec"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let rows = std::fs::read(&rows).unwrap();
+    let rows: Vec<tests::bench::Row> = serde_json::from_slice(&rows).unwrap();
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    let mut sorted = row.samples.clone();
+    sorted.sort_by(f64::total_cmp);
+    assert_eq!((row.unit.as_str(), sorted.len()), ("ms", 15), "{row:?}");
+    assert_eq!((row.figure, row.target), (sorted[7], None), "{row:?}");
+    assert!(row.counts["all nanoseconds"] > 1_000_000, "{row:?}");
+    assert!(row.counts["system calls of the host"] > 100, "{row:?}");
+    std::fs::remove_dir_all(directory).unwrap();
+}

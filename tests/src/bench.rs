@@ -46,6 +46,16 @@ pub const SCENARIOS: &[Scenario] = &[
         Place::Lab,
         "runs of `true` that begin at once: 1, 10, 50 and 100",
     ),
+    (
+        "clones",
+        Place::Lab,
+        "copies of a container that runs, by one command: 1, 10 and 100",
+    ),
+    (
+        "server",
+        Place::Lab,
+        "a web server in python, to its first answer",
+    ),
     ("cpu", Place::Lab, "a hash loop and a compiler"),
     (
         "memory-bound",
@@ -112,12 +122,28 @@ pub struct Row {
     /// What the figure should be, if anything was promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// What was counted in one more run, teardown included, by name: instructions (those of guests apart, as far as what
-    /// entering and leaving costs can be taken off), exits by KVM's reasons and those that reached user space, system calls,
-    /// page faults and pages taken on the host, KiB of guest memory touched. In the lab the same on any machine but for a few;
-    /// with `--host` nanoseconds stand for instructions. Absent where nobody counts.
+    /// What was counted in one more run, teardown included, by name: instructions (those of guests and of the host apart, as
+    /// far as what entering and leaving costs can be taken off), exits by KVM's reasons and those that reached user space,
+    /// system calls, bytes that these read and wrote (those of who measures among them), page faults and pages taken on the
+    /// host, KiB of guest memory touched. In the lab the same on any machine but for a few; with `--host` nanoseconds stand
+    /// for instructions. Of fifty runs at once and more only what the processes' own books have: what they took, page faults
+    /// and bytes. Absent from pieces of a run whose counts are in the row of the whole, by the same runtime in the same
+    /// scenario, and from what is no run, as the size of a file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
+}
+
+/// `benches/baseline.json`: what was counted when somebody last looked, by what was run and by what was counted. Who changes it
+/// says why in the commit.
+pub type Baseline = BTreeMap<String, BTreeMap<String, Known>>;
+
+/// A count, and by how much more it may be without anybody having changed anything.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Known {
+    /// What was counted.
+    pub count: u64,
+    /// How much more does not matter.
+    pub slack: u64,
 }
 
 /// What a figure should be.

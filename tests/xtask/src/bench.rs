@@ -1,10 +1,14 @@
 //! `cargo xtask bench`: the project's figures, against their targets and against others. Knows where each part is measured and
 //! what becomes of the results; the scenarios are in `benches/`, the form of the results in `tests::bench`.
 
+mod check;
 mod compare;
 mod plot;
 mod profile;
+mod subject;
 mod table;
+
+pub(crate) use self::check::run as check;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,10 +20,10 @@ use tests::bench::{Place, Results, Row, SCENARIOS, SCHEMA};
 
 use crate::build::cargo;
 use crate::cpio::Archive;
-use crate::{apt, build, lab, progress, workspace};
+use crate::{apt, build, demo, lab, progress, workspace};
 
-/// Seconds that the lab may take for all its scenarios.
-const LAB: u64 = 3600;
+/// Seconds that a scenario may take, building its lab included.
+const LONGEST: u64 = 1200;
 
 /// Memory of the lab: a hundred containers, and images in memory.
 const MEMORY: &str = "6G";
@@ -75,6 +79,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
 
+    /// Runs a short set in the lab once, hull alone, and fails where a count is more than benches/baseline.json has and its slack
+    #[arg(long, conflicts_with_all = ["scenarios", "json", "compare", "host", "profile", "plot", "from"])]
+    check: bool,
+
     /// Measures nothing: takes this results file, and all of them when given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "against", "host", "profile"])]
     from: Vec<PathBuf>,
@@ -90,8 +98,16 @@ fn scenarios() -> Vec<PossibleValue> {
 /// Measures, or reads what was measured, and shows it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let older = args.compare.as_deref().map(read).transpose()?;
+    if args.check {
+        return check().map(|()| ExitCode::SUCCESS);
+    }
+    let mut failed = Vec::new();
     let results = match &args.from[..] {
-        [] => measure(args)?,
+        [] => {
+            let (results, without) = measure(args)?;
+            failed = without;
+            results
+        }
         [first, others @ ..] => {
             let mut results = read(first)?;
             for other in others {
@@ -127,6 +143,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             false => print!("\n{changes}"),
         }
     }
+    if !failed.is_empty() {
+        bail!("Not measured, for the reasons above: {}", failed.join(", "));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -143,90 +162,111 @@ fn read(file: &Path) -> Result<Results> {
     Ok(results)
 }
 
-/// Builds what is measured and measures it; the results are kept in a file.
-fn measure(args: &Args) -> Result<Results> {
-    let chosen = |place: Place| -> Vec<&str> {
-        let wanted =
-            |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|one| one == name);
-        let here = SCENARIOS
-            .iter()
-            .filter(|(name, of, _)| *of == place && wanted(name));
-        here.map(|(name, ..)| *name).collect()
-    };
-    let (mut in_lab, mut here) = (chosen(Place::Lab), chosen(Place::Machine));
+/// Builds what is measured and measures it, scenario by scenario, which are kept in a file as they come. Tells besides which
+/// of them have failed.
+fn measure(args: &Args) -> Result<(Results, Vec<&'static str>)> {
+    let wanted =
+        |name: &str| args.scenarios.is_empty() || args.scenarios.iter().any(|one| one == name);
+    let mut scenarios: Vec<(&str, Place)> = SCENARIOS
+        .iter()
+        .filter(|(name, ..)| wanted(name))
+        .map(|&(name, place, _)| (name, place))
+        .collect();
     if args.profile {
-        in_lab.push(PROFILE);
+        scenarios.push((PROFILE, Place::Lab));
     }
-    if args.host {
-        here.splice(0..0, in_lab.drain(..));
+    let hull = build::ensure()?;
+    if args.host && !demo::boots_linux(&hull)? {
+        bail!(
+            "This machine's KVM boots no Linux (`hull doctor` says why): without --host the lab measures, on any machine"
+        );
     }
-    let home = prepare()?;
-    let program = workspace::target().join("release/benches");
-    let part = home.join("part.json");
-    let command = |scenarios: &[&str]| -> Vec<OsString> {
-        let clock = if scenarios == in_lab {
-            "lab"
-        } else {
-            "machine"
-        };
-        let words = [
-            program.clone().into(),
-            part.clone().into(),
-            clock.into(),
-            args.against.join(",").into(),
-        ];
-        words
-            .into_iter()
-            .chain(scenarios.iter().map(Into::into))
-            .collect()
-    };
-    let mut rows = Vec::new();
-    if !in_lab.is_empty() {
-        let lab = lab::Args::new(command(&in_lab))
-            .icount()
-            .memory(MEMORY)
-            .share_rw(home.clone());
-        let code = progress::step("Measuring in the lab", || lab::exit_code(lab.timeout(LAB)))?;
-        if code != 0 {
-            bail!("The scenarios in the lab failed (exit code {code})");
-        }
-        rows.extend(take(&part)?);
-    }
-    if !here.is_empty() {
-        let mut words = command(&here).into_iter();
-        let mut scenarios = Command::new(words.next().unwrap_or_default());
-        scenarios.args(words).stdin(Stdio::null());
-        progress::step("Measuring on this machine", || {
-            let status = scenarios.status().context("The scenarios do not start")?;
-            ensure!(status.success(), "The scenarios on this machine failed");
-            Ok(())
-        })?;
-        rows.extend(take(&part)?);
-    }
-    let results = Results {
+    let program = prepare(&hull, "release")?;
+    let home = home();
+    let mut results = Results {
         schema: SCHEMA,
-        revision: revision(),
-        machine: machine(),
-        results: rows,
+        revision: subject::revision(),
+        machine: subject::machine(),
+        results: Vec::new(),
     };
     let file = home.join("results.json");
-    std::fs::write(&file, serde_json::to_string_pretty(&results)?)?;
+    let mut failed = Vec::new();
+    for (scenario, place) in scenarios {
+        let against = args.against.join(",");
+        let measured = match place {
+            Place::Lab if !args.host => in_lab(&program, "lab", &against, &[scenario]),
+            _ => here(&program, &against, scenario),
+        };
+        match measured {
+            Ok(rows) => results.results.extend(rows),
+            Err(error) => {
+                progress::note(&format!("{scenario} failed: {error:#}"));
+                failed.push(scenario);
+            }
+        }
+        std::fs::write(&file, serde_json::to_string_pretty(&results)?)?;
+    }
     progress::note(&format!("The results are in {}", file.display()));
-    Ok(results)
+    Ok((results, failed))
 }
 
-/// Builds and makes all that scenarios need; returns the directory that has it.
-fn prepare() -> Result<PathBuf> {
+/// Where everything that belongs to measuring is.
+fn home() -> PathBuf {
+    workspace::target().join("bench")
+}
+
+/// What these scenarios measure in a lab.
+fn in_lab(program: &Path, clock: &str, against: &str, scenarios: &[&str]) -> Result<Vec<Row>> {
+    let part = home().join("part.json");
+    let mut command: Vec<OsString> = vec![program.into(), (&part).into()];
+    command.extend([clock, against].map(Into::into));
+    command.extend(scenarios.iter().map(Into::into));
+    let lab = lab::Args::new(command)
+        .icount()
+        .memory(MEMORY)
+        .share_rw(home())
+        .timeout(LONGEST);
+    let what = format!("Measuring {} in the lab", scenarios.join(", "));
+    match progress::step(&what, || lab::exit_code(lab))? {
+        0 => take(&part),
+        code => bail!("the lab ended with exit code {code}"),
+    }
+}
+
+/// What a scenario measures on this machine.
+fn here(program: &Path, against: &str, scenario: &str) -> Result<Vec<Row>> {
+    let part = home().join("part.json");
+    let mut command = Command::new("timeout");
+    command.arg(LONGEST.to_string()).arg(program).arg(&part);
+    command
+        .args(["host", against, scenario])
+        .stdin(Stdio::null());
+    progress::step(&format!("Measuring {scenario} on this machine"), || {
+        let status = command.status().context("The scenario does not start")?;
+        match status.code() {
+            Some(124) => bail!("it took longer than {LONGEST} s"),
+            _ => ensure!(status.success(), "it ended with {status}"),
+        }
+        Ok(())
+    })?;
+    take(&part)
+}
+
+/// Builds and makes all that scenarios need; returns the program that has them.
+fn prepare(hull: &Path, profile: &str) -> Result<PathBuf> {
     apt::need(PROGRAMS)?;
-    let hull = build::ensure()?;
     build::images()?;
-    let home = workspace::target().join("bench");
+    let home = home();
     std::fs::create_dir_all(&home)?;
     progress::step("Building the scenarios", || {
+        let profile = format!(
+            "--profile={}",
+            if profile == "debug" { "dev" } else { profile }
+        );
         cargo(
             &[
                 "build",
-                "--release",
+                &profile,
                 "--package",
                 "benches",
                 "--bin",
@@ -247,7 +287,7 @@ fn prepare() -> Result<PathBuf> {
         let store = home.join("store");
         let _ = std::fs::remove_dir_all(&store);
         for archive in ["python.tar", "servers.tar"] {
-            let mut load = Command::new(&hull);
+            let mut load = Command::new(hull);
             load.env("HULL_ROOT", &store).args(["load", "--input"]);
             let status = load
                 .arg(tests::fixture::path(archive))
@@ -257,7 +297,7 @@ fn prepare() -> Result<PathBuf> {
         }
         Ok(())
     })?;
-    Ok(home)
+    Ok(workspace::target().join(profile).join("benches"))
 }
 
 /// What one part has measured; a part that fails afterwards leaves nothing that could be taken for its own.
@@ -265,46 +305,6 @@ fn take(part: &Path) -> Result<Vec<Row>> {
     let rows = serde_json::from_slice(&std::fs::read(part)?)?;
     std::fs::remove_file(part)?;
     Ok(rows)
-}
-
-/// Which state of the source this is, as git calls it.
-fn revision() -> String {
-    let git = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .current_dir(workspace::root())
-        .output();
-    let said = git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    said.unwrap_or_default()
-}
-
-/// Processors, memory and kernel.
-fn machine() -> String {
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split_once(": "))
-        .map_or("an unknown processor", |(_, model)| model);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let count = processors
-        .lines()
-        .filter(|line| line.starts_with("processor"))
-        .count();
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let memory = memory
-        .split_whitespace()
-        .nth(1)
-        .and_then(|word| word.parse::<u64>().ok());
-    let gibibytes = memory.unwrap_or(0) >> 20;
-    let governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
-    let governor = std::fs::read_to_string(governor).map_or_else(
-        |_| String::new(),
-        |name| format!(", governor {}", name.trim()),
-    );
-    format!(
-        "{model}, {count} processors{governor}, {gibibytes} GiB, Linux {}",
-        kernel.trim()
-    )
 }
 
 /// Measures a network card, in a guest that has nothing else. The kernel makes variables of options that it does not know.

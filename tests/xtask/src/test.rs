@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, build, demo, fuzz, lab, lint, progress, workspace};
+use crate::{apt, bench, build, demo, fuzz, lab, lint, progress, workspace};
 
 /// Seconds that each fuzz target runs.
 const FUZZ: u32 = 30;
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let kvm = Path::new("/dev/kvm").exists();
     progress::step("Running the unit tests", || unit(kvm))?;
     end_to_end(None)?;
+    bench::check()?;
     progress::step("Testing the lab", lab_itself)?;
     // Last, for what it finds is new each time, and all that is known is right by then.
     fuzz::all(&[], FUZZ)?;
@@ -110,7 +111,7 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         let unfit = executable(&["--package", "tests", "--test", "unfit-host"])?;
         progress::step("Testing what hull says here", || {
-            succeed(&mut Command::new(&unfit))
+            succeed(Command::new(&unfit).env("XTASK", std::env::current_exe()?))
         })?;
     }
     progress::step("Running the end-to-end tests in the lab", || {

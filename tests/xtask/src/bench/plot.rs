@@ -27,7 +27,7 @@ type Bar = (String, f64, bool);
 /// A picture: its file, what it shows, and the bar of a row that belongs to it.
 type Picture = (&'static str, &'static str, fn(&[Row], &Row) -> Option<Bar>);
 
-const PICTURES: [Picture; 5] = [
+const PICTURES: [Picture; 6] = [
     (
         "start.svg",
         "Time from start to end, in ms of the clock that was measured with (shorter is better)",
@@ -45,6 +45,14 @@ const PICTURES: [Picture; 5] = [
             row.scenario
                 .starts_with("start")
                 .then(|| told(row, *all as f64 / 1e6))
+        },
+    ),
+    (
+        "many.svg",
+        "Runs and copies that begin at once until the last has ended, in ms of the clock that was measured with (shorter is better)",
+        |_, row| {
+            let many = ["many", "clones"].contains(&row.scenario.as_str());
+            many.then(|| told(row, row.figure))
         },
     ),
     (

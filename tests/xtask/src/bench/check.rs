@@ -1,0 +1,59 @@
+//! Whether what is counted has grown since somebody last looked. Knows the short set that is run for that, and no test.
+
+use std::fmt::Write as _;
+
+use ::tests::bench::{Baseline, Known, Row};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{build, progress, workspace};
+
+#[cfg(test)]
+mod tests;
+
+/// What is run.
+const SHORT: [&str; 5] = ["start", "start-warm", "exec", "files", super::PROFILE];
+
+/// Counts, compares, and tells what has grown.
+pub(crate) fn run() -> Result<()> {
+    let program = super::prepare(&build::ensure()?, "debug")?;
+    let rows = super::in_lab(&program, "counts", "", &SHORT)?;
+    // For whoever has to change the baseline.
+    let counted = super::home().join("counts.json");
+    std::fs::write(&counted, serde_json::to_string_pretty(&rows)?)?;
+    let file = workspace::root().join("benches/baseline.json");
+    let text = std::fs::read(&file).with_context(|| format!("Reading {}", file.display()))?;
+    let grown = grown(&serde_json::from_slice(&text)?, &rows)?;
+    if !grown.is_empty() {
+        bail!(
+            "More than benches/baseline.json has, and its slack:\n{grown}Who means this changes that file, and says why in the \
+             commit."
+        );
+    }
+    progress::note("No count has grown beyond its slack.");
+    Ok(())
+}
+
+/// A line for each count that is more than it may be; and an error where one that is known was not counted at all.
+fn grown(baseline: &Baseline, rows: &[Row]) -> Result<String> {
+    let mut grown = String::new();
+    // Others are compared by the end-to-end tests, which look at what each run tells of itself.
+    let ours = baseline.iter().filter(|(run, _)| run.contains(": "));
+    for (run, known) in ours {
+        let row = rows
+            .iter()
+            .find(|row| format!("{}: {}", row.scenario, row.name) == *run);
+        let row = row.with_context(|| format!("Nothing was measured of {run}"))?;
+        for (name, Known { count, slack }) in known {
+            // What does not happen any more is not counted.
+            let now = row.counts.get(name).copied().unwrap_or(0);
+            if now > count + slack {
+                let _ = writeln!(
+                    grown,
+                    "  {run}: {name}: {now}, were {count} with a slack of {slack}"
+                );
+            }
+        }
+        ensure!(!row.counts.is_empty(), "Nothing was counted of {run}");
+    }
+    Ok(grown)
+}
