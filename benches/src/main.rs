@@ -23,7 +23,7 @@ mod works;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::record::{Clock, Record};
 use crate::site::{Image, Site};
@@ -51,7 +51,7 @@ fn run() -> Result<()> {
         _ => Clock::Machine,
     };
     let images: Vec<Image> = scenarios.iter().flat_map(|name| images(name)).collect();
-    let mut record = Record::new(clock);
+    let mut record = Record::new(clock, file.into());
     // In memory, so that no disk is measured; and made only where a scenario needs it.
     let mut site = None;
     for scenario in scenarios {
@@ -68,7 +68,7 @@ fn run() -> Result<()> {
             }
         }
     }
-    std::fs::write(file, record.json()?).with_context(|| format!("Writing {file}"))
+    record.write()
 }
 
 /// What a scenario runs besides busybox.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::counts;
-use crate::measure::{once, settle};
+use crate::measure::{settle, several};
 use crate::record::Record;
 use crate::site::Site;
 use crate::start::{TRUE, WARM};
@@ -43,7 +43,7 @@ fn rounds(
         at_once(count, &command)?;
     }
     if count <= TRACED {
-        return once(record, name, runtime, None, || at_once(count, &command));
+        return several(record, name, runtime, None, 2, || at_once(count, &command));
     }
     let mut samples = Vec::new();
     let counts = counts::of_processes(record.clock(), || {

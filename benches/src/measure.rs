@@ -91,21 +91,22 @@ pub(crate) fn timed(
     Ok(())
 }
 
-/// The same for what takes long, and measures itself, in milliseconds: the run that is timed is one of those that are counted.
-pub(crate) fn once(
+/// The same for what measures itself, in milliseconds. So many runs count besides the one that is counted too.
+pub(crate) fn several(
     record: &mut Record,
     name: &str,
     runtime: &str,
     target: Option<Target>,
+    more: usize,
     mut run: impl FnMut() -> Result<f64>,
 ) -> Result<()> {
-    let mut samples = Vec::new();
+    let mut samples = (0..more).map(|_| run()).collect::<Result<Vec<f64>>>()?;
     let counts = counts::of(record.clock(), || {
         samples.push(run()?);
         Ok(())
     })?;
-    // In the others the kernel counts, which takes time.
-    samples.truncate(1);
+    // In the last the kernel counts, which takes time.
+    samples.truncate(more + 1);
     record.time(name, runtime, samples, target).counts = counts;
     Ok(())
 }

@@ -39,11 +39,12 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     for who in site.runtimes(&["qemu", "passt"])? {
         let mut pieces = Pieces::new();
         ask(site, who).with_context(|| who.to_owned())?;
-        measure::once(
+        measure::several(
             record,
             "the machine with all of this work",
             who,
             None,
+            0,
             || {
                 let run = ask(site, who).with_context(|| who.to_owned())?;
                 // The first of those that are counted is the one that is timed.

@@ -1,8 +1,9 @@
 //! Rows as they are measured, and whose clock that is. Knows no scenario.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tests::bench::{Row, Target};
 
 /// Whose clock it is.
@@ -54,6 +55,7 @@ impl Clock {
 
 /// The rows so far.
 pub(crate) struct Record {
+    file: PathBuf,
     clock: Clock,
     scenario: String,
     rows: Vec<Row>,
@@ -61,8 +63,9 @@ pub(crate) struct Record {
 
 impl Record {
     /// Without a row.
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, file: PathBuf) -> Self {
         Self {
+            file,
             clock,
             scenario: String::new(),
             rows: Vec::new(),
@@ -110,6 +113,8 @@ impl Record {
             _ => sorted.first(),
         };
         let figure = figure.copied().unwrap_or(f64::NAN);
+        // Should this scenario never end, there is what it has measured so far.
+        let _ = self.write();
         eprintln!("      {figure:.2} {unit}, {runtime}: {name}");
         self.rows.push_mut(Row {
             scenario: self.scenario.clone(),
@@ -123,8 +128,10 @@ impl Record {
         })
     }
 
-    /// All rows, as JSON.
-    pub(crate) fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(&self.rows)?)
+    /// Writes all rows into the file, as JSON.
+    pub(crate) fn write(&self) -> Result<()> {
+        let rows = serde_json::to_string_pretty(&self.rows)?;
+        let file = &self.file;
+        std::fs::write(file, rows).with_context(|| format!("Writing {}", file.display()))
     }
 }

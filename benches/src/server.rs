@@ -47,7 +47,7 @@ fn sample(
     command: impl Fn() -> Result<Command>,
 ) -> Result<()> {
     first_answer(command()?)?;
-    measure::once(record, name, runtime, None, || first_answer(command()?))
+    measure::several(record, name, runtime, None, 2, || first_answer(command()?))
 }
 
 /// Milliseconds to the first answer.

@@ -47,11 +47,6 @@ pub const SCENARIOS: &[Scenario] = &[
         "runs of `true` that begin at once: 1, 10, 50 and 100",
     ),
     (
-        "clones",
-        Place::Lab,
-        "copies of a container that runs, by one command: 1, 10 and 100",
-    ),
-    (
         "server",
         Place::Lab,
         "a web server in python, to its first answer",
@@ -85,6 +80,11 @@ pub const SCENARIOS: &[Scenario] = &[
         "an image becomes a file system",
     ),
     ("pull", Place::Machine, "what converting adds to a download"),
+    (
+        "clones",
+        Place::Lab,
+        "copies of a container that runs, by one command: 1, 10 and 100",
+    ),
 ];
 
 /// All that was measured in one go: `target/bench/results.json`.

@@ -202,6 +202,10 @@ fn measure(args: &Args) -> Result<(Results, Vec<&'static str>)> {
             Err(error) => {
                 progress::note(&format!("{scenario} failed: {error:#}"));
                 failed.push(scenario);
+                // What it has measured before stays.
+                results
+                    .results
+                    .extend(take(&home.join("part.json")).unwrap_or_default());
             }
         }
         std::fs::write(&file, serde_json::to_string_pretty(&results)?)?;

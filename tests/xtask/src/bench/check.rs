@@ -13,6 +13,17 @@ mod tests;
 /// What is run.
 const SHORT: [&str; 5] = ["start", "start-warm", "exec", "files", super::PROFILE];
 
+/// What a start consists of; of the kernel's initcalls one that is called before there is a scheduler's clock, and a late one.
+const PARTS: [&str; 7] = [
+    "launcher;VMM start",
+    "VMM;machine",
+    "guest;kernel;before",
+    "guest;kernel;initcalls;",
+    "guest;init",
+    "guest;workload",
+    "VMM;teardown",
+];
+
 /// Counts, compares, and tells what has grown.
 pub(crate) fn run() -> Result<()> {
     let program = super::prepare(&build::ensure()?, "debug")?;
@@ -22,6 +33,7 @@ pub(crate) fn run() -> Result<()> {
     std::fs::write(&counted, serde_json::to_string_pretty(&rows)?)?;
     let file = workspace::root().join("benches/baseline.json");
     let text = std::fs::read(&file).with_context(|| format!("Reading {}", file.display()))?;
+    complete(&rows)?;
     let grown = grown(&serde_json::from_slice(&text)?, &rows)?;
     if !grown.is_empty() {
         bail!(
@@ -30,6 +42,17 @@ pub(crate) fn run() -> Result<()> {
         );
     }
     progress::note("No count has grown beyond its slack.");
+    Ok(())
+}
+
+/// Fails unless the profile of a start has all that a start consists of.
+fn complete(rows: &[Row]) -> Result<()> {
+    let profile = rows.iter().filter(|row| row.scenario == super::PROFILE);
+    let names: Vec<&str> = profile.map(|row| row.name.as_str()).collect();
+    for part in PARTS {
+        let told = names.iter().any(|name| name.starts_with(part));
+        ensure!(told, "The profile of a start lacks {part}: {names:?}");
+    }
     Ok(())
 }
 
