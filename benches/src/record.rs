@@ -124,6 +124,7 @@ impl Record {
             figure,
             samples,
             target,
+            overhead: None,
             counts: BTreeMap::new(),
         })
     }

@@ -122,6 +122,10 @@ pub struct Row {
     /// What the figure should be, if anything was promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Of hull's rows, the figure as a multiple of crun's for the same work, if that was measured too. Of work in a container that
+    /// runs already this is what a machine costs once it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead: Option<f64>,
     /// What was counted in one more run, teardown included, by name: instructions (those of guests and of the host apart, as
     /// far as what entering and leaving costs can be taken off), exits by KVM's reasons and those that reached user space,
     /// system calls, bytes that these read and wrote (those of who measures among them), page faults and pages taken on the

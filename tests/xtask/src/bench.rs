@@ -113,6 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             for other in others {
                 results.results.extend(read(other)?.results);
             }
+            compare::with_crun(&mut results.results);
             results
         }
     };
@@ -208,6 +209,7 @@ fn measure(args: &Args) -> Result<(Results, Vec<&'static str>)> {
                     .extend(take(&home.join("part.json")).unwrap_or_default());
             }
         }
+        compare::with_crun(&mut results.results);
         std::fs::write(&file, serde_json::to_string_pretty(&results)?)?;
     }
     progress::note(&format!("The results are in {}", file.display()));

@@ -1,4 +1,5 @@
-//! What has changed between two results. Judges nothing: more is better in some rows and worse in others.
+//! What has changed between two results, and hull's beside crun's. Judges nothing: more is better in some rows and worse in
+//! others.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +11,21 @@ use super::table::number;
 /// Changes smaller than this part are none.
 const LEAST: f64 = 0.01;
 
+/// The peer that runs the same work on the host's own kernel.
+const PEER: &str = "crun";
+
 #[cfg(test)]
 mod tests;
+
+/// Tells each row of hull's what part of crun's it is.
+pub(crate) fn with_crun(rows: &mut [Row]) {
+    let key = |row: &Row| (row.scenario.clone(), row.name.clone());
+    let peers = rows.iter().filter(|row| row.runtime == PEER);
+    let peers: BTreeMap<_, f64> = peers.map(|row| (key(row), row.figure)).collect();
+    for row in rows.iter_mut().filter(|row| row.runtime == "hull") {
+        row.overhead = peers.get(&key(row)).map(|peer| row.figure / peer);
+    }
+}
 
 /// A line for each figure and count that is no longer what it was, or that only one of the two has.
 pub(crate) fn changes(older: &Results, newer: &Results) -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 use ::tests::bench::Row;
 use anyhow::{Context, Result};
 
-use super::table::{number, ratio};
+use super::table::number;
 use crate::progress;
 
 #[cfg(test)]
@@ -25,13 +25,13 @@ const LINE: f64 = 24.0;
 type Bar = (String, f64, bool);
 
 /// A picture: its file, what it shows, and the bar of a row that belongs to it.
-type Picture = (&'static str, &'static str, fn(&[Row], &Row) -> Option<Bar>);
+type Picture = (&'static str, &'static str, fn(&Row) -> Option<Bar>);
 
 const PICTURES: [Picture; 6] = [
     (
         "start.svg",
         "Time from start to end, in ms of the clock that was measured with (shorter is better)",
-        |_, row| {
+        |row| {
             row.scenario
                 .starts_with("start")
                 .then(|| told(row, row.figure))
@@ -40,7 +40,7 @@ const PICTURES: [Picture; 6] = [
     (
         "instructions.svg",
         "Millions of instructions of a run, all processes, taking it apart included (shorter is better)",
-        |_, row| {
+        |row| {
             let all = row.counts.get("all instructions")?;
             row.scenario
                 .starts_with("start")
@@ -50,7 +50,7 @@ const PICTURES: [Picture; 6] = [
     (
         "many.svg",
         "Runs and copies that begin at once until the last has ended, in ms of the clock that was measured with (shorter is better)",
-        |_, row| {
+        |row| {
             let many = ["many", "clones"].contains(&row.scenario.as_str());
             many.then(|| told(row, row.figure))
         },
@@ -58,21 +58,21 @@ const PICTURES: [Picture; 6] = [
     (
         "overhead.svg",
         "The same work in hull as a multiple of crun's time (1 is none the slower)",
-        |rows, row| {
-            let ratio = ratio(rows, row)?;
+        |row| {
+            let overhead = row.overhead?;
             let steady = STEADY.contains(&row.scenario.as_str()) && row.counts.is_empty();
-            steady.then(|| (row.name.clone(), ratio, true))
+            steady.then(|| (row.name.clone(), overhead, true))
         },
     ),
     (
         "memory.svg",
         "Memory of a container whose command waits, all processes, MiB (shorter is better)",
-        |_, row| (row.scenario == "memory").then(|| told(row, row.figure)),
+        |row| (row.scenario == "memory").then(|| told(row, row.figure)),
     ),
     (
         "network.svg",
         "The network of a guest, ms of the clock that was measured with (shorter is better)",
-        |_, row| (row.scenario == "network").then(|| told(row, row.figure)),
+        |row| (row.scenario == "network").then(|| told(row, row.figure)),
     ),
 ];
 
@@ -86,7 +86,7 @@ fn told(row: &Row, figure: f64) -> Bar {
 pub(crate) fn draw(rows: &[Row], directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory)?;
     for (file, title, bar) in PICTURES {
-        let bars: Vec<Bar> = rows.iter().filter_map(|row| bar(rows, row)).collect();
+        let bars: Vec<Bar> = rows.iter().filter_map(bar).collect();
         if bars.is_empty() {
             continue;
         }

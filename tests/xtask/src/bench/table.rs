@@ -4,9 +4,6 @@ use std::fmt::Write as _;
 
 use tests::bench::{Results, Row};
 
-/// The peer that runs the same work on the host's own kernel.
-const PEER: &str = "crun";
-
 /// Each figure against its target, and hull's as a multiple of crun's where both did the same.
 pub(crate) fn of(results: &Results) -> String {
     let mut table = format!("{}: {}\n", results.revision, results.machine);
@@ -27,7 +24,7 @@ pub(crate) fn of(results: &Results) -> String {
         .filter(|row| row.scenario != "profile")
     {
         let target = row.target.map(|target| target.to_string());
-        let ratio = ratio(&results.results, row).map(|ratio| format!("{ratio:.2}"));
+        let ratio = row.overhead.map(|ratio| format!("{ratio:.2}"));
         let missed = row.target.is_some_and(|target| !target.met(row.figure));
         line([
             &row.scenario,
@@ -61,13 +58,4 @@ fn spread(row: &Row) -> Option<String> {
 pub(crate) fn number(figure: f64) -> String {
     let decimals = if figure.fract() == 0.0 { 0 } else { 2 };
     format!("{figure:.decimals$}")
-}
-
-/// How much of what crun needs for the same work hull needs.
-pub(crate) fn ratio(rows: &[Row], row: &Row) -> Option<f64> {
-    let same = |other: &&Row| {
-        (&other.scenario, &other.name, other.runtime.as_str()) == (&row.scenario, &row.name, PEER)
-    };
-    let peer = rows.iter().find(same)?;
-    (row.runtime == "hull").then(|| row.figure / peer.figure)
 }

@@ -16,6 +16,7 @@ fn outcome(counts: &[(&str, u64)]) -> Result<String, String> {
         samples: vec![1.0],
         figure: 1.0,
         target: None,
+        overhead: None,
         counts: counts
             .iter()
             .map(|(name, count)| ((*name).to_owned(), *count))

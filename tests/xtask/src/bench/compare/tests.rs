@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tests::bench::{Results, Row, SCHEMA};
 
-use super::changes;
+use super::{changes, with_crun};
 
 fn results(rows: &[(&str, f64, u64)]) -> Results {
     let row = |&(name, figure, exits): &(&str, f64, u64)| Row {
@@ -15,6 +15,7 @@ fn results(rows: &[(&str, f64, u64)]) -> Results {
         samples: vec![figure],
         figure,
         target: None,
+        overhead: None,
         counts: BTreeMap::from([("exits".to_owned(), exits)]),
     };
     Results {
@@ -50,4 +51,13 @@ fn what_was_not_measured_is_not_gone() {
     };
     let told = changes(&results(&[("true", 10.0, 100)]), &newer);
     assert!(!told.contains("gone"), "{told}");
+}
+
+#[test]
+fn the_same_work_of_crun_is_what_hull_is_a_multiple_of() {
+    let mut rows = results(&[("true", 30.0, 1), ("true", 20.0, 1), ("alone", 5.0, 1)]).results;
+    rows[1].runtime = "crun".into();
+    with_crun(&mut rows);
+    let overheads = rows.iter().map(|row| row.overhead).collect::<Vec<_>>();
+    assert_eq!(overheads, [Some(1.5), None, None]);
 }

@@ -15,6 +15,7 @@ fn row(name: &str, figure: f64) -> Row {
         samples: vec![figure],
         figure,
         target: None,
+        overhead: None,
         counts: BTreeMap::new(),
     }
 }
