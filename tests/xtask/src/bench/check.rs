@@ -13,12 +13,13 @@ mod tests;
 /// What is run.
 const SHORT: [&str; 5] = ["start", "start-warm", "exec", "files", super::PROFILE];
 
-/// What a start consists of; of the kernel's initcalls one that is called before there is a scheduler's clock, and a late one.
-const PARTS: [&str; 7] = [
+/// What a start consists of; of the kernel's initcalls the first that its clock can time, and a late one.
+const PARTS: [&str; 8] = [
     "launcher;VMM start",
     "VMM;machine",
     "guest;kernel;before",
-    "guest;kernel;initcalls;",
+    "guest;kernel;initcalls;clocksource_done_booting",
+    "guest;kernel;initcalls;virtio_blk_init",
     "guest;init",
     "guest;workload",
     "VMM;teardown",
