@@ -1,3 +1,5 @@
+//! When a count that grew fails the check, and when it does not.
+
 use super::grown;
 use ::tests::bench::{Baseline, Row};
 
