@@ -18,6 +18,7 @@ fn elsewhere(script: &str) -> Output {
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .env("hull", program())
+        .env("HULL_START", "cold")
         .env("HULL_ROOT", store());
     command
         .env("image", tests::fixture::busybox())

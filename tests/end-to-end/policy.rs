@@ -16,6 +16,7 @@ fn under(policy: &Path, store: &Path, words: &[&str]) -> Output {
         .arg(policy)
         .arg(program())
         .args(words)
+        .env("HULL_START", "cold")
         .env("HULL_ROOT", store)
         .stdin(std::process::Stdio::null());
     command.output().expect("unshare (util-linux) is needed")

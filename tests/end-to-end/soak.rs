@@ -414,6 +414,7 @@ fn alone_a_stalled_reader_costs_no_memory() {
             "-c",
             &script,
         ])
+        .env("HULL_START", "cold")
         .env("HULL_ROOT", home.store())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -37,6 +37,7 @@ impl Session {
         let stream = || Stdio::from(near.try_clone().unwrap());
         let hull = Command::new(tests::run::program())
             .args(["run", "-it", &tests::fixture::busybox(), "sh"])
+            .env("HULL_START", "cold")
             .env("HULL_ROOT", tests::run::store())
             .stdin(stream())
             .stdout(stream())

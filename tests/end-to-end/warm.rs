@@ -19,9 +19,9 @@ impl Store {
         vm().host_env("HULL_ROOT", &self.0)
     }
 
-    /// A run in a machine from a template if there is one; else one is left.
+    /// A run in a machine from a template if there is one; else one is left. So it is where nobody says how.
     fn auto(&self) -> Vm {
-        self.vm().options(["--start", "auto"])
+        self.vm().no_host_env("HULL_START")
     }
 
     /// A run in a machine from a template, which is made if need be.

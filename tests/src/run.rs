@@ -61,7 +61,7 @@ pub struct Vm {
     options: Vec<OsString>,
     command: Vec<OsString>,
     stdin: Stdin,
-    environment: Vec<(OsString, OsString)>,
+    environment: Vec<(OsString, Option<OsString>)>,
     limit: Duration,
 }
 
@@ -129,8 +129,15 @@ impl Vm {
     /// Sets a variable of the launcher's own environment.
     #[must_use]
     pub fn host_env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.into(), value.as_ref().to_owned()));
+        let value = value.as_ref().to_owned();
+        self.environment.push((name.into(), Some(value)));
+        self
+    }
+
+    /// Removes one.
+    #[must_use]
+    pub fn no_host_env(mut self, name: &str) -> Self {
+        self.environment.push((name.into(), None));
         self
     }
 
@@ -159,7 +166,14 @@ impl Vm {
         let program = OsString::from(program());
         let mut words = self.under.iter().chain([&program]);
         let mut command = Command::new(words.next().unwrap_or(&program));
-        command.env("HULL_ROOT", store()).envs(self.environment);
+        // The makers of templates that runs leave behind would take time from tests of other things.
+        command.env("HULL_ROOT", store()).env("HULL_START", "cold");
+        for (name, value) in self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
             .args(words)
             .args(&self.verb)

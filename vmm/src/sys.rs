@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
@@ -69,13 +70,14 @@ pub(crate) struct Piece {
     pub(crate) length: usize,
 }
 
-/// Maps guest memory, each piece between two guard pages: zeros, or what `file` holds. What is written stays in this
-/// process.
+/// Maps guest memory, each piece between two guard pages: zeros in large pages where the host has them, and over them those
+/// `ranges` of `file`, which begin and end large pages. What is written stays in this process.
 ///
 /// The mappings stay for the process's life: a VMM process has one guest, and devices keep handles on its memory.
 pub(crate) fn map_guest_memory(
-    file: Option<BorrowedFd<'_>>,
     pieces: &[Piece],
+    file: Option<BorrowedFd<'_>>,
+    ranges: &[Range<u64>],
 ) -> io::Result<GuestMemoryMmap> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -90,16 +92,28 @@ pub(crate) fn map_guest_memory(
         let lead = LARGE_PAGE - reserved.addr() % LARGE_PAGE;
         let address = reserved.wrapping_byte_add(lead);
         let fixed = flags | MapFlags::FIXED;
-        if let Some(file) = file {
-            // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE),
-            // which nobody else knows of, with at least one page of it left on either side.
-            unsafe { mmap(address, piece.length, protection, fixed, file, piece.offset) }?;
-        } else {
-            // SAFETY: as above.
-            unsafe { mmap_anonymous(address, piece.length, protection, fixed) }?;
-            // In large pages a guest takes a fraction of the faults. A host without them goes on with small ones.
-            // SAFETY: advice about the mapping just made, which changes no content.
-            let _ = unsafe { madvise(address, piece.length, Advice::LinuxHugepage) };
+        // SAFETY: `address .. address + length` lies inside the reservation made above (`lead` is 1 to LARGE_PAGE),
+        // which nobody else knows of, with at least one page of it left on either side.
+        unsafe { mmap_anonymous(address, piece.length, protection, fixed) }?;
+        // In large pages a guest takes a fraction of the faults. A host without them goes on with small ones.
+        // SAFETY: advice about the mapping just made, which changes no content.
+        let _ = unsafe { madvise(address, piece.length, Advice::LinuxHugepage) };
+        let end = piece.offset + piece.length as u64;
+        for (file, range) in file
+            .iter()
+            .flat_map(|file| ranges.iter().map(move |range| (file, range)))
+        {
+            let (start, end) = (range.start.max(piece.offset), range.end.min(end));
+            if start >= end {
+                continue;
+            }
+            let within = |offset: u64| usize::try_from(offset - piece.offset).unwrap_or(0);
+            let (place, length) = (
+                address.wrapping_byte_add(within(start)),
+                within(end) - within(start),
+            );
+            // SAFETY: a part of the mapping just made, for both ends were cut to it.
+            unsafe { mmap(place, length, protection, fixed, file, start) }?;
         }
         // SAFETY: exactly that mapping, readable and writable, never unmapped.
         let region = unsafe {

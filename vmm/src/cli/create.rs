@@ -133,7 +133,7 @@ pub(crate) struct Args {
     /// How the machine comes to be: cold boots it, warm makes it from a template
     /// (a machine that booted for this image and shape before, and ran nothing),
     /// auto does that from the second time on
-    #[arg(long, value_name = "WAY", default_value = "cold")]
+    #[arg(long, value_name = "WAY", env = "HULL_START", default_value = "auto")]
     pub(crate) start: container::Way,
     #[command(flatten)]
     pub(crate) inside: Inside,

@@ -33,7 +33,7 @@ pub(crate) struct GuestMemory {
 impl GuestMemory {
     /// Zeros, not committed: the host gives a page when it is first touched.
     pub(crate) fn new(size: Memory) -> io::Result<Self> {
-        let map = Arc::new(sys::map_guest_memory(None, &layout::pieces(size))?);
+        let map = Arc::new(sys::map_guest_memory(&layout::pieces(size), None, &[])?);
         Ok(Self {
             size,
             map,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -32,14 +33,13 @@ impl GuestMemory {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let map = Arc::new(sys::map_guest_memory(
-            Some(file.as_fd()),
-            &layout::pieces(size),
-        )?);
+        let file = sys::file(file);
+        let (pieces, ranges) = (layout::pieces(size), filled_ranges(&file)?);
+        let map = sys::map_guest_memory(&pieces, Some(file.as_fd()), &ranges)?;
         Ok(Self {
             size,
-            map,
-            file: Some(sys::file(file)),
+            map: Arc::new(map),
+            file: Some(file),
         })
     }
 
@@ -94,6 +94,21 @@ impl GuestMemory {
     }
 }
 
+/// Where the file has anything, in large pages: what lies between is zeros, which need no file, and come in large pages.
+fn filled_ranges(file: &File) -> io::Result<Vec<Range<u64>>> {
+    let large = sys::LARGE_PAGE as u64;
+    let (mut ranges, mut at): (Vec<Range<u64>>, _) = (Vec::new(), 0);
+    while let Some((data, hole)) = next_data(file, at)? {
+        let (start, end) = (data - data % large, hole.next_multiple_of(large));
+        match ranges.last_mut() {
+            Some(last) if start <= last.end => last.end = end,
+            _ => ranges.push(start..end),
+        }
+        at = end;
+    }
+    Ok(ranges)
+}
+
 /// Whether the host has put anything out of its memory.
 fn has_swapped() -> bool {
     let host = rustix::system::sysinfo();
@@ -131,4 +146,32 @@ fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+    use crate::config::VmConfig;
+
+    #[test]
+    fn what_a_copy_writes_where_the_file_is_empty_costs_the_file_nothing() {
+        let size = VmConfig::default().memory;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size.bytes()).unwrap();
+        file.write_all_at(b"here", 3 << 20).unwrap();
+        assert_eq!(filled_ranges(&file).unwrap(), [2 << 20..4 << 20]);
+        let blocks = file.metadata().unwrap().blocks();
+        let copy = GuestMemory::copy_of(size, file.try_clone().unwrap().into()).unwrap();
+        let view = copy.view();
+        for mebibyte in 16..64 {
+            let address = GuestAddress(mebibyte << 20);
+            view.write_slice(b"there", address).unwrap();
+        }
+        let mut there = [0; 4];
+        view.read_slice(&mut there, GuestAddress(3 << 20)).unwrap();
+        assert_eq!(&there, b"here");
+        assert_eq!(file.metadata().unwrap().blocks(), blocks);
+    }
 }
