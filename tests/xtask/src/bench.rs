@@ -223,7 +223,7 @@ fn home() -> PathBuf {
 
 /// What these scenarios measure in a lab.
 fn in_lab(program: &Path, clock: &str, against: &str, scenarios: &[&str]) -> Result<Vec<Row>> {
-    let part = home().join("part.json");
+    let part = empty_part()?;
     let mut command: Vec<OsString> = vec![program.into(), (&part).into()];
     command.extend([clock, against].map(Into::into));
     command.extend(scenarios.iter().map(Into::into));
@@ -241,7 +241,7 @@ fn in_lab(program: &Path, clock: &str, against: &str, scenarios: &[&str]) -> Res
 
 /// What a scenario measures on this machine.
 fn here(program: &Path, against: &str, scenario: &str) -> Result<Vec<Row>> {
-    let part = home().join("part.json");
+    let part = empty_part()?;
     let mut command = Command::new("timeout");
     command.arg(LONGEST.to_string()).arg(program).arg(&part);
     command
@@ -304,6 +304,15 @@ fn prepare(hull: &Path, profile: &str) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(workspace::target().join(profile).join("benches"))
+}
+
+/// Where a part writes what it has measured. What one that was killed has left there is not this one's.
+fn empty_part() -> Result<PathBuf> {
+    let part = home().join("part.json");
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(part),
+    }
 }
 
 /// What one part has measured; a part that fails afterwards leaves nothing that could be taken for its own.
