@@ -284,6 +284,8 @@ const TAP: &[Rule] = &[
 const VCPU: &[Rule] = &[
     // Running it, and where it was when KVM could not go on.
     rule(libc::SYS_ioctl, &[Check::OneOf(1, VCPU_REQUESTS)]),
+    // The thread that serves files runs first, where both share a processor.
+    rule(libc::SYS_sched_yield, ANY),
 ];
 
 /// The thread that serves files. It has no path but names beneath directories it was handed; what those lead to, mounts of their

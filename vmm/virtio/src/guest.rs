@@ -48,6 +48,10 @@ impl Notify for Told {
         self.again.lock().unwrap().push(queue);
     }
 
+    fn kick_server(&self, queue: usize) {
+        self.kick_again(queue);
+    }
+
     fn broken(&self, error: &DeviceError) {
         self.broken.lock().unwrap().push(error.to_string());
     }

@@ -199,6 +199,12 @@ impl<D: VirtioDevice> Mmio<D> {
             self.interrupt_status.fetch_and(!value, Ordering::SeqCst);
             return;
         }
+        if D::BLOCKS && offset == register::QUEUE_NOTIFY {
+            // Not under the lock, which its thread holds as long as it works.
+            self.notify
+                .kick_server(usize::try_from(value).unwrap_or(usize::MAX));
+            return;
+        }
         let inner = &mut *self.lock();
         let registers = &mut inner.registers;
         match offset {

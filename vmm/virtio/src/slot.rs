@@ -78,6 +78,10 @@ pub trait Notify: Send + Sync {
     /// for the queue's notifications). Sent when one call's share of work was used up.
     fn kick_again(&self, queue: usize);
 
+    /// Has the thread that serves the slot call `kick(queue)`, before the calling one goes on where they share a processor. The
+    /// guest notified a queue of a device that blocks.
+    fn kick_server(&self, queue: usize);
+
     /// The guest broke its device; it answers nothing until the guest resets it. Said once in a slot's life, however
     /// often it happens.
     fn broken(&self, error: &DeviceError);

@@ -223,7 +223,8 @@ impl Server {
     /// Makes what this request has just created the guest user's, and tells of it.
     fn tell_of_new(&mut self, header: Header, name: &CStr) -> Result<(), Errno> {
         let (descriptor, stat, share) = self.nodes.look(header.node, name)?;
-        let stat = self.give_away(header, &descriptor, stat)?;
+        let is_given = self.give_away(header, &descriptor, &stat)?;
+        let stat = if is_given { fstat(&descriptor)? } else { stat };
         let node = self
             .nodes
             .remember(header.node, name, descriptor, &stat, share)?;
@@ -238,8 +239,21 @@ impl Server {
         name: &CStr,
         file: &OwnedFd,
     ) -> Result<(u64, Stat), Errno> {
-        let stat = self.give_away(header, file, fstat(file)?)?;
-        let descriptor = Arc::new(self.reopen(file, OFlags::PATH)?);
+        let made = fstat(file)?;
+        let is_given = self.give_away(header, file, &made)?;
+        let is_it = |stat: &Stat| (stat.st_dev, stat.st_ino) == (made.st_dev, made.st_ino);
+        // By its name is half as long a way as through /proc, but the name may be another file's by now, or there is none.
+        let named = match name.is_empty() {
+            true => None,
+            false => self.nodes.look(header.node, name).ok(),
+        };
+        let (descriptor, stat) = match named.filter(|(_, stat, _)| is_it(stat)) {
+            Some((descriptor, stat, _)) => (descriptor, stat),
+            None => {
+                let stat = if is_given { fstat(file)? } else { made };
+                (Arc::new(self.reopen(file, OFlags::PATH)?), stat)
+            }
+        };
         let share = self.nodes.get(header.node)?.key.share;
         let node = self
             .nodes
@@ -248,20 +262,20 @@ impl Server {
     }
 
     /// Where users have the same numbers, what was made belongs to who made it; the group is the directory's where that says so.
-    /// Gives what it is then.
-    fn give_away(&self, header: Header, made: &OwnedFd, stat: Stat) -> Result<Stat, Errno> {
+    /// Says whether that changed anything.
+    fn give_away(&self, header: Header, made: &OwnedFd, stat: &Stat) -> Result<bool, Errno> {
         let (uid, gid) = (self.uid.as_raw(), self.gid.as_raw());
         // Only what is this process's own was made by it, and not put in its place by somebody on the host.
         if self.owners != Owners::Same || stat.st_uid != uid {
-            return Ok(stat);
+            return Ok(false);
         }
         let to_group = (stat.st_gid == gid && header.gid != gid).then(|| group(header.gid));
         let owner = (header.uid != uid).then(|| user(header.uid));
         if owner.is_none() && to_group.is_none() {
-            return Ok(stat);
+            return Ok(false);
         }
         chownat(made, c"", owner, to_group, AtFlags::EMPTY_PATH)?;
-        fstat(made)
+        Ok(true)
     }
 
     /// What is made from now on has a mode without these bits, unless its directory says in a list what it has. The mask is the
