@@ -117,6 +117,28 @@ fn containers_in_a_privileged_container_find_what_they_need() {
 }
 
 #[test]
+fn a_privileged_container_has_a_firewall_and_tunnels_of_its_own() {
+    let script = "
+        set -e
+        nft add table inet wall
+        nft 'add chain inet wall out { type filter hook output priority 0; }'
+        nft 'add rule inet wall out ip daddr 192.0.2.99 counter reject'
+        ip tuntap add tun7 mode tun && ip addr add 192.0.2.7/24 dev tun7 && ip link set tun7 up
+        (exec 3<>/dev/tcp/192.0.2.99/80) 2>&1 | grep -q refused && echo refused
+        nft list chain inet wall out | grep -q 'packets [1-9]' && echo counted
+        ip -br -4 addr show tun7";
+    let run = |options: &[&str]| {
+        let vm = vm().image(&tests::fixture::servers()).options(options);
+        vm.command(["bash", "-c", script]).finish()
+    };
+    let outcome = run(&["--privileged", "--network=none"]);
+    let told = outcome.exits(0).out();
+    assert!(told.starts_with("refused\ncounted\ntun7"), "{outcome:?}");
+    assert!(told.contains("192.0.2.7/24"), "{outcome:?}");
+    assert_ne!(run(&["--network=none"]).status.code(), Some(0));
+}
+
+#[test]
 fn devices_are_dockers() {
     let list = "cd /dev; find . -type c ! -path './pts/*' | sort | xargs";
     let docker = "./full ./null ./random ./tty ./urandom ./zero\n";

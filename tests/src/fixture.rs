@@ -47,7 +47,7 @@ pub fn python() -> String {
     format!("docker-archive:{}", path("python.tar").display())
 }
 
-/// Debian with redis, nginx and postgresql, and with curl, wget, apt and iperf3.
+/// Debian with redis, nginx and postgresql, and with curl, wget, apt, iperf3, ip and nft.
 #[must_use]
 pub fn servers() -> String {
     format!("docker-archive:{}", path("servers.tar").display())
@@ -123,7 +123,7 @@ pub fn make_python() -> Result<()> {
 /// Makes the image of servers, unless it is there. Needs the same and takes as long.
 pub fn make_servers() -> Result<()> {
     let options = [
-        "--include=redis-server,nginx-light,postgresql-15,apt,curl,iperf3,wget",
+        "--include=redis-server,nginx-light,postgresql-15,apt,curl,iperf3,iproute2,nftables,wget",
         // What no test asks for and would be most of the bytes, the just-in-time compiler first.
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/bitcode/*",
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/llvmjit*",
