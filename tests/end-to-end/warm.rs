@@ -109,6 +109,8 @@ fn the_second_run_is_warm_and_tells_the_same() {
     assert!(!was_warm(cold.exits(0)), "{cold:?}");
     assert_eq!(store.templates().len(), 1, "cold runs leave none");
     store.auto().command(["/nowhere"]).finish().exits(127);
+    let odd = store.vm().host_env("HULL_START", "hot").run("true");
+    odd.exits(125).complains("It is auto, cold or warm");
     let df = store.hull(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]);
     assert!(df.exits(0).out().contains("Templates 1"), "{df:?}");
 }

@@ -132,9 +132,9 @@ pub(crate) struct Args {
     pub(crate) jail: jail::Mode,
     /// How the machine comes to be: cold boots it, warm makes it from a template
     /// (a machine that booted for this image and shape before, and ran nothing),
-    /// auto does that from the second time on
-    #[arg(long, value_name = "WAY", env = "HULL_START", default_value = "auto")]
-    pub(crate) start: container::Way,
+    /// auto does that from the second time on [default: HULL_START, or auto]
+    #[arg(long, value_name = "WAY")]
+    pub(crate) start: Option<container::Way>,
     #[command(flatten)]
     pub(crate) inside: Inside,
     #[command(flatten)]
@@ -188,17 +188,17 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--rm and --restart do not go together: what is removed cannot be started again",
         ));
     }
-    if args.start == container::Way::Warm && args.kernel_log.is_some() {
+    if args.start == Some(container::Way::Warm) && args.kernel_log.is_some() {
         return Err(Failure::new(
             "--start warm and --kernel-log do not go together: the kernel of a template has booted long ago",
         ));
     }
-    if args.start == container::Way::Warm && storage(args)? > 0 {
+    if args.start == Some(container::Way::Warm) && storage(args)? > 0 {
         return Err(Failure::new(
             "--start warm and --storage do not go together: a template has no disk but the image's",
         ));
     }
-    if args.start == container::Way::Warm && args.rootfs {
+    if args.start == Some(container::Way::Warm) && args.rootfs {
         return Err(Failure::new(
             "--start warm and --rootfs do not go together: a template has nothing of the host",
         ));
@@ -272,7 +272,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         restart: args.restart,
         storage: storage(args)?,
         timings: fate.timings,
-        start: args.start,
+        start: way(args)?,
         volumes,
     };
     let parts = Parts {
@@ -300,6 +300,21 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     })
 }
 
+/// What decides where the command line does not.
+const START: &str = "HULL_START";
+
+/// How the machine comes to be.
+fn way(args: &Args) -> Result<container::Way, Failure> {
+    match (args.start, std::env::var(START)) {
+        (Some(way), _) => Ok(way),
+        (None, Err(_)) => Ok(container::Way::Auto),
+        (None, Ok(text)) => clap::ValueEnum::from_str(&text, false).map_err(|_| {
+            Failure::new(format!("{START} is \"{text}\", which is no way to start"))
+                .hint("It is auto, cold or warm, as of --start.")
+        }),
+    }
+}
+
 /// The disk of a container that may be started again, unless it was said otherwise.
 const STORAGE: u64 = 10 << 30;
 
@@ -313,7 +328,7 @@ fn storage(args: &Args) -> Result<u64, Failure> {
         )
         .hint("`--rootfs DIR:O` leaves the directory as it is, and writes to a disk.")),
         // A template has no disk but the image's.
-        None if args.rm || args.start == container::Way::Warm => Ok(0),
+        None if args.rm || args.start == Some(container::Way::Warm) => Ok(0),
         None => Ok(STORAGE),
         Some(Size(0)) => Ok(0),
         Some(Size(bytes)) if (disk::LEAST..=disk::MOST).contains(&bytes) => Ok(bytes),
