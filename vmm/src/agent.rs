@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use protocol::{
-    AGENT_PORT, Container, Decoder, ENTROPY, FromGuest, FromHost, Hello, Opening, Process,
-    ProcessId, Renewal, Status, Stream, Work,
+    AGENT_PORT, Container, ENTROPY, FromGuest, FromHost, Hello, Opening, Process, ProcessId,
+    Renewal, Status, Stream, Work,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -321,11 +321,9 @@ impl<'a> Agent<'a> {
                 let Accepted {
                     stream, survived, ..
                 } = accepted;
-                let decoder = Decoder::new();
-                if stream.set_nonblocking(true).is_err() {
+                let Ok(connection) = Connection::new(stream) else {
                     return Ok(());
-                }
-                let connection = Connection { stream, decoder };
+                };
                 match survived {
                     true => self.renew(connection),
                     false => {

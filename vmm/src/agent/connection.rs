@@ -21,6 +21,13 @@ pub(crate) enum Next<M> {
 }
 
 impl Connection {
+    /// A connection that was just accepted, which blocks nobody from now on.
+    pub(crate) fn new(stream: UnixStream) -> std::io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let decoder = Decoder::new();
+        Ok(Self { stream, decoder })
+    }
+
     /// The next whole message, reading no more than is there.
     pub(crate) fn next<M: protocol::Message>(&mut self) -> Result<Next<M>, FrameError> {
         loop {

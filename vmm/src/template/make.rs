@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use protocol::{AGENT_PORT, Decoder, FrameError, FromGuest, FromHost, Opening};
+use protocol::{AGENT_PORT, FrameError, FromGuest, FromHost, Opening};
 use rustix::io::Errno;
 
 use super::{Key, Templates};
@@ -147,10 +147,7 @@ fn accept(vmm: &Vmm, deadline: Instant) -> Result<Connection, MakeError> {
         wait(&[vmm.channel_fd(), vmm.report_fd()], deadline)?;
         match vmm.accept() {
             Ok(Some(accepted)) if accepted.port == AGENT_PORT => {
-                let stream = accepted.stream;
-                stream.set_nonblocking(true)?;
-                let decoder = Decoder::new();
-                return Ok(Connection { stream, decoder });
+                return Ok(Connection::new(accepted.stream)?);
             }
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) | Err(_) => return Err(MakeError::Died),

@@ -6,7 +6,7 @@ use std::io::Seek;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use protocol::{AGENT_PORT, Decoder, FromGuest, FromHost, Process};
+use protocol::{AGENT_PORT, FromGuest, FromHost, Process};
 use rustix::fs::MemfdFlags;
 
 use super::{LIMIT, MakeError, wait};
@@ -97,10 +97,7 @@ fn begin(accepted: Accepted, task: &Task) -> Result<Connection, MakeError> {
         ..task.process.clone()
     };
     let container = task.container.clone();
-    let stream = accepted.stream;
-    stream.set_nonblocking(true)?;
-    let decoder = Decoder::new();
-    let mut control = Connection { stream, decoder };
+    let mut control = Connection::new(accepted.stream)?;
     control.send(&FromHost::Renew(agent::renewal(None)?))?;
     control.send(&FromHost::Run { container, process })?;
     Ok(control)
