@@ -25,6 +25,11 @@ struct Session {
 
 impl Session {
     fn start() -> Self {
+        Self::of(&["run", "-it", &tests::fixture::busybox(), "sh"])
+    }
+
+    /// This hull, on a terminal.
+    fn of(words: &[&str]) -> Self {
         let far = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&far).unwrap();
         unlockpt(&far).unwrap();
@@ -36,7 +41,7 @@ impl Session {
         resize(&far, 33, 101);
         let stream = || Stdio::from(near.try_clone().unwrap());
         let hull = Command::new(tests::run::program())
-            .args(["run", "-it", &tests::fixture::busybox(), "sh"])
+            .args(words)
             .env("HULL_START", "cold")
             .env("HULL_ROOT", tests::run::store())
             .stdin(stream())
@@ -86,6 +91,15 @@ impl Session {
         modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
+    /// Waits until the terminal is raw: what was typed before is lost with the mode before.
+    fn is_lent(&self) {
+        let end = Instant::now() + PATIENCE;
+        while self.is_cooked() {
+            assert!(Instant::now() < end, "the terminal is not lent");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn send(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.hull), signal).unwrap();
     }
@@ -123,6 +137,99 @@ fn keys_windows_and_the_exit_code_pass() {
     session.types("exit 5\n");
     assert_eq!(session.hull.wait().unwrap().code(), Some(5));
     assert!(session.is_cooked(), "the terminal is left raw");
+}
+
+#[test]
+fn a_shell_controls_its_jobs() {
+    let mut session = Session::start();
+    session.shows("# ");
+    session.types("sh -c 'echo busy $((6 * 7)); exec sleep 1000'\n");
+    session.shows("busy 42\r\n");
+    session.types("\u{1a}");
+    session.shows("Stopped");
+    session.types("bg; jobs\n");
+    session.shows("Running");
+    session.types("fg\n");
+    session.shows("exec sleep 1000\"\r\n");
+    session.types("\u{3}");
+    session.shows("# ");
+    session.types("echo ended by $?\n");
+    session.shows("ended by 130\r\n");
+    session.types("exit\n");
+    session.hull.wait().unwrap();
+}
+
+#[test]
+fn programs_that_draw_the_whole_screen_work() {
+    let image = tests::fixture::servers();
+    let options = [
+        "run",
+        "-it",
+        "--rm",
+        "--memory=512m",
+        &image,
+        "bash",
+        "--norc",
+    ];
+    let mut session = Session::of(&options);
+    session.shows("# ");
+    // The window's last line is where they say what they are doing.
+    session.types("vi /tmp/letter\n");
+    session.shows("33;1H");
+    session.types("ione\rtwo\u{1b}:s/two/three/\r:wq\r");
+    session.shows("written");
+    session.types("cat /tmp/letter; seq 1000 >/tmp/long; less /tmp/long\n");
+    session.shows("one\r\nthree\r\n");
+    session.shows("/tmp/long");
+    session.types("G");
+    session.shows("1000\r\n");
+    session.types("?^500$\n");
+    session.shows("500");
+    session.types("q");
+    session.shows("# ");
+    session.types("top -d 1\n");
+    session.shows("COMMAND");
+    session.types("q");
+    session.shows("# ");
+    session.types("exit 3\n");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn detach_keys_leave_the_command_alone() {
+    struct Gone;
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            let _ = tests::hull(["rm", "-f", "left-alone"]).finish();
+        }
+    }
+    let _gone = Gone;
+    let image = tests::fixture::busybox();
+    let keys = "--detach-keys=ctrl-x,d";
+    let mut session = Session::of(&["run", "-it", keys, "--name=left-alone", &image, "sh"]);
+    session.shows("# ");
+    // Others' keys are the command's.
+    session.types("echo \u{10}\u{11}$((6 * 7))\n");
+    session.shows("42\r\n");
+    session.types("\u{18}d");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(0));
+    assert!(session.is_cooked(), "the terminal is left raw");
+    let mut session = Session::of(&["attach", "left-alone"]);
+    session.is_lent();
+    session.types("echo again $((6 * 7))\n");
+    session.shows("again 42\r\n");
+    session.types("\u{10}\u{11}");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(0));
+    let mut session = Session::of(&["exec", "-it", keys, "left-alone", "sh"]);
+    session.shows("# ");
+    session.types("\u{18}d");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(0));
+    let mut session = Session::of(&["attach", "--detach-keys", "", "left-alone"]);
+    session.is_lent();
+    session.types("exit 5\n");
+    assert_eq!(session.hull.wait().unwrap().code(), Some(5));
+    let wrong = tests::hull(["attach", "--detach-keys=ctrl-1", "left-alone"]).finish();
+    wrong.exits(125).complains("ctrl-1");
 }
 
 #[test]

@@ -123,7 +123,7 @@ pub fn make_python() -> Result<()> {
 /// Makes the image of servers, unless it is there. Needs the same and takes as long.
 pub fn make_servers() -> Result<()> {
     let options = [
-        "--include=redis-server,nginx-light,postgresql-15,apt,curl,iperf3,iproute2,nftables,wget",
+        "--include=redis-server,nginx-light,postgresql-15,apt,curl,iperf3,iproute2,less,nftables,procps,vim-tiny,wget",
         // What no test asks for and would be most of the bytes, the just-in-time compiler first.
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/bitcode/*",
         "--dpkgopt=path-exclude=/usr/lib/postgresql/15/lib/llvmjit*",

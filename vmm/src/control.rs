@@ -81,6 +81,8 @@ pub(crate) enum Answer {
     Stream(Stream, Vec<u8>),
     /// The process's standard input: the descriptor beside this.
     Stdin,
+    /// The connection is attached in the other way that it asked for.
+    Released,
     /// It is done.
     Done,
     /// As much of it is done as the machine has: so many bytes of memory, so many processors.

@@ -13,7 +13,7 @@ use crate::agent::{
 };
 use crate::control::{Answer, ControlError, Ended, Request, Socket};
 use crate::failure::Failure;
-use crate::terminal::{self, Raw};
+use crate::terminal::{self, Keys, Raw, Watch};
 
 /// As docker: so many SIGINT or SIGTERM end hull whatever the workload does.
 const FORCED_AFTER: u32 = 3;
@@ -22,10 +22,12 @@ const FORCED_AFTER: u32 = 3;
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How a user takes part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Part {
     /// The process has a terminal.
     pub(crate) tty: bool,
+    /// What takes the user's terminal away from it.
+    pub(crate) detach_keys: Keys,
     /// Standard input is passed on.
     pub(crate) stdin: bool,
     /// The end of standard input is passed on too.
@@ -57,7 +59,7 @@ struct Session<'a> {
     insistence: u32,
     /// Reads as ready when the detach keys were typed; its other end is the thread's that reads them.
     detached: Option<UnixStream>,
-    keys: Option<UnixStream>,
+    keys: Option<(UnixStream, Watch)>,
     ended: Option<Box<Ended>>,
     deadline: Option<Instant>,
 }
@@ -82,10 +84,12 @@ pub(crate) fn run(socket: &Socket, part: Part) -> Result<Left, Failure> {
     let (detached, keys) = match raw {
         Some(_) => {
             let (ours, theirs) = UnixStream::pair()?;
-            (Some(ours), Some(theirs))
+            let watch = Watch::new(part.detach_keys.clone());
+            (Some(ours), Some((theirs, watch)))
         }
         None => (None, None),
     };
+    let deadline = part.fresh.then(|| Instant::now() + START_LIMIT);
     let mut session = Session {
         socket,
         part,
@@ -95,7 +99,7 @@ pub(crate) fn run(socket: &Socket, part: Part) -> Result<Left, Failure> {
         detached,
         keys,
         ended: None,
-        deadline: part.fresh.then(|| Instant::now() + START_LIMIT),
+        deadline,
     };
     let left = session.last();
     drop(raw);
@@ -123,8 +127,7 @@ impl Session<'_> {
                     Source::Signals => self.pass_signals()?,
                     Source::Keys => {
                         if self.part.bound {
-                            let (stdin, bound) = (false, false);
-                            self.socket.send(&Request::Attach { stdin, bound }, None)?;
+                            self.leave()?;
                         }
                         return Ok(Left::Detached);
                     }
@@ -141,6 +144,22 @@ impl Session<'_> {
                 }
                 self.outputs.iter_mut().for_each(Output::give_up_when_idle);
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);
+            }
+        }
+    }
+
+    /// Makes sure that the container does not end with this session.
+    fn leave(&self) -> Result<(), Failure> {
+        let (stdin, bound) = (false, false);
+        self.ask(&Request::Attach { stdin, bound })?;
+        loop {
+            match self.socket.receive::<Answer>(true) {
+                // Or the process has ended by itself.
+                Ok(Some((Answer::Released | Answer::Ended(_), _))) | Err(ControlError::Closed) => {
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }

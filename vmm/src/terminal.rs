@@ -12,6 +12,10 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 
 use crate::sys;
 
+mod keys;
+
+pub(crate) use keys::{DETACH, Keys, Watch};
+
 /// The hidden verb of the process that outlives this one.
 pub(crate) const GUARD: &str = "terminal-guard";
 /// What a terminal has that does not say.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use protocol::{Bounds, FromHost, ProcessId};
 use rustix::io::Errno;
 
+use super::fan::Fan;
 use super::{Agent, AgentError};
 use crate::container::{Container, Status, events};
 use crate::control::{Answer, Ended, Listener, Request, Socket};
@@ -318,13 +319,18 @@ impl Agent<'_> {
         }))
     }
 
-    /// A detached terminal leaves the container as it is: it is bound no more.
+    /// Who is attached already is so in another way from now on, and hears when that is so: whose terminal is taken away
+    /// leaves the container as it is.
     fn let_in(&mut self, index: usize, stdin: bool, bound: bool) {
         let Some(client) = self.watcher.clients.get_mut(index) else {
             return;
         };
         if matches!(client.role, Role::Attached { .. }) {
             client.role = Role::Attached { stdin, bound };
+            if !bound {
+                self.fans.iter().for_each(Fan::release);
+            }
+            client.tell(&Answer::Released, None);
             return;
         }
         client.role = Role::Attached { stdin, bound };

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use protocol::Stream;
@@ -16,7 +17,12 @@ pub(crate) type SharedLog = Option<Arc<Mutex<Log>>>;
 pub(crate) struct Fan {
     which: Stream,
     log: SharedLog,
+    /// Held while a reader takes its time.
     attached: Arc<Mutex<Vec<Reader>>>,
+    /// Who is attached from the next bytes on.
+    arriving: Arc<Mutex<Vec<Reader>>>,
+    /// The process is bound to nobody any more.
+    released: Arc<AtomicBool>,
 }
 
 /// Who is attached.
@@ -33,6 +39,8 @@ impl Fan {
             which,
             log,
             attached: Arc::default(),
+            arriving: Arc::default(),
+            released: Arc::default(),
         }
     }
 
@@ -42,7 +50,12 @@ impl Fan {
 
     /// From now on the stream goes here too.
     pub(super) fn attach(&self, to: UnixStream, bound: bool) {
-        lock(&self.attached).push(Reader { to, bound });
+        lock(&self.arriving).push(Reader { to, bound });
+    }
+
+    /// From now on anybody may go.
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
     }
 
     /// Writes to everybody, as slow as the slowest of them. Who has gone is forgotten, which is an error if the process was
@@ -52,10 +65,12 @@ impl Fan {
             let _ = lock(log).write(self.which, bytes);
         }
         let mut result = Ok(());
-        lock(&self.attached).retain_mut(|reader| match reader.to.write_all(bytes) {
+        let mut attached = lock(&self.attached);
+        attached.append(&mut lock(&self.arriving));
+        attached.retain_mut(|reader| match reader.to.write_all(bytes) {
             Ok(()) => true,
             Err(error) => {
-                if reader.bound {
+                if reader.bound && !self.released.load(Ordering::Relaxed) {
                     result = Err(error);
                 }
                 false
@@ -69,6 +84,7 @@ impl Fan {
         if let Some(log) = &self.log {
             let _ = lock(log).finish(self.which);
         }
+        lock(&self.arriving).clear();
         lock(&self.attached).clear();
     }
 }
@@ -77,3 +93,6 @@ impl Fan {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

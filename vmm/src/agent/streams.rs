@@ -13,6 +13,7 @@ use std::thread;
 use protocol::Stream;
 
 use super::fan::Fan;
+use crate::terminal::Watch;
 
 /// As much as a pipe holds.
 const CHUNK: usize = 64 << 10;
@@ -220,17 +221,17 @@ fn wait_for(descriptor: BorrowedFd<'_>, what: rustix::event::PollFlags) {
     let _ = rustix::event::poll(&mut ready, None);
 }
 
-/// Keys that take a user's terminal away from a command without ending it: docker's Ctrl-P Ctrl-Q.
-const DETACH: [u8; 2] = [0x10, 0x11];
-
 /// Copies this process's standard input into the guest until either side ends. At its own end it closes the guest's, if
-/// `once`. With `detached`, the detach keys are looked for, and it ends (so that who holds the other end sees it) when they
+/// `once`. With `detached`, these keys are looked for, and it ends (so that who holds the other end sees it) when they
 /// were typed.
-pub(crate) fn serve_stdin(stream: UnixStream, once: bool, detached: Option<UnixStream>) {
+pub(crate) fn serve_stdin(
+    stream: UnixStream,
+    once: bool,
+    mut detached: Option<(UnixStream, Watch)>,
+) {
     thread::spawn(move || {
         let mut stream = stream;
         let mut buffer = vec![0; CHUNK];
-        let mut typed = 0;
         loop {
             let bytes = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
                 Ok(0) => break,
@@ -243,21 +244,21 @@ pub(crate) fn serve_stdin(stream: UnixStream, once: bool, detached: Option<UnixS
                 Err(_) => break,
             };
             let kept;
-            let bytes = match &detached {
+            let bytes = match &mut detached {
                 None => bytes,
-                Some(_) => {
-                    kept = without_detach_keys(bytes, &mut typed);
+                Some((_, watch)) => {
+                    kept = watch.pass(bytes);
                     &kept
                 }
             };
             if stream.write_all(bytes).is_err() {
                 break;
             }
-            if typed == DETACH.len()
-                && let Some(detached) = detached
+            if let Some((detached, watch)) = &detached
+                && watch.is_over()
             {
                 drop(stream);
-                let _ = (&detached).write_all(b"d");
+                let _ = (&*detached).write_all(b"d");
                 return;
             }
         }
@@ -266,27 +267,3 @@ pub(crate) fn serve_stdin(stream: UnixStream, once: bool, detached: Option<UnixS
         }
     });
 }
-
-/// What goes to the command of what was typed: all but the detach keys, of which `typed` have come before and after.
-fn without_detach_keys(bytes: &[u8], typed: &mut usize) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(bytes.len() + DETACH.len());
-    for byte in bytes {
-        if DETACH.get(*typed) == Some(byte) {
-            *typed += 1;
-            if *typed == DETACH.len() {
-                break;
-            }
-            continue;
-        }
-        // Held back in vain.
-        kept.extend(DETACH.iter().take(*typed));
-        *typed = usize::from(DETACH.first() == Some(byte));
-        if *typed == 0 {
-            kept.push(*byte);
-        }
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests;

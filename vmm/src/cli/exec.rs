@@ -10,6 +10,7 @@ use super::{ask, start};
 use crate::control::Request;
 use crate::failure::Failure;
 use crate::session::{self, Part};
+use crate::terminal::Keys;
 use crate::{plan, terminal};
 
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// Give the command a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between
+    #[arg(long, value_name = "KEYS", default_value = terminal::DETACH)]
+    detach_keys: Keys,
     /// Set an environment variable; without a value, take hull's own
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
@@ -53,6 +57,9 @@ pub(super) struct AttachArgs {
     /// Pass signals on to the command
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
+    /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between
+    #[arg(long, value_name = "KEYS", default_value = terminal::DETACH)]
+    detach_keys: Keys,
     /// Container: a name, an id, or the beginning of one
     container: String,
 }
@@ -98,6 +105,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     }
     let part = Part {
         tty: args.tty,
+        detach_keys: args.detach_keys.clone(),
         stdin,
         once: true,
         signals: true,
@@ -119,6 +127,7 @@ pub(super) fn attach(args: &AttachArgs, root: Option<PathBuf>) -> Result<ExitCod
     socket.send(&request, None)?;
     let part = Part {
         tty: config.tty,
+        detach_keys: args.detach_keys.clone(),
         stdin,
         once: false,
         signals: args.sig_proxy,

@@ -10,6 +10,7 @@ use crate::control::Request;
 use crate::failure::{self, Failure};
 use crate::session::{self, Left, Part};
 use crate::snapshot::named::Snapshots;
+use crate::terminal::Keys;
 use crate::timings::Clock;
 use crate::vmm::Rest;
 use crate::{store, supervise, terminal};
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Pass signals on to the command
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
+    /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between
+    #[arg(long, value_name = "KEYS", default_value = terminal::DETACH)]
+    detach_keys: Keys,
     /// Print the phases of the run and its counts to standard error at the end
     #[arg(long, conflicts_with = "detach")]
     timings: bool,
@@ -146,6 +150,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     }
     let part = Part {
         tty,
+        detach_keys: args.detach_keys.clone(),
         stdin,
         once: true,
         signals: args.sig_proxy,

@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::registry::{Fetch, Wanted, When};
 use crate::session::{self, Left, Part};
 use crate::supervise::{self, Parts};
+use crate::terminal::{self, Keys};
 use crate::{host, store};
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Stay, and pass standard input on to a container that was made with -i
     #[arg(short, long)]
     interactive: bool,
+    /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between
+    #[arg(long, value_name = "KEYS", default_value = terminal::DETACH)]
+    detach_keys: Keys,
     /// Containers: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -77,6 +81,7 @@ fn attached(args: &Args, name: &str, root: Option<PathBuf>) -> Result<ExitCode, 
     };
     let part = Part {
         tty: config.tty,
+        detach_keys: args.detach_keys.clone(),
         stdin,
         once: true,
         signals: !config.tty,
