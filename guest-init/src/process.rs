@@ -58,6 +58,7 @@ pub struct Launch {
     terminal: bool,
     privileges: Privileges,
     limits: Vec<Limit>,
+    filters: Vec<Bytes>,
 }
 
 impl Launch {
@@ -87,6 +88,7 @@ impl Launch {
             terminal: process.terminal.is_some(),
             privileges: process.privileges,
             limits: process.limits.clone(),
+            filters: process.filters.clone(),
         })
     }
 
@@ -176,9 +178,22 @@ impl Launch {
             rustix::process::ioctl_tiocsctty(&stdio.input).map_err(at(Step::Streams))?;
         }
         self.give_up_privileges().map_err(at(Step::Privileges))?;
+        // As runc: with a right that goes with the user, or as the very last.
+        if !self.privileges.no_new {
+            self.filter().map_err(at(Step::Filters))?;
+        }
         self.assume_identity().map_err(at(Step::Identity))?;
         sys::unblock_signals();
+        if self.privileges.no_new {
+            self.filter().map_err(at(Step::Filters))?;
+        }
         Ok(())
+    }
+
+    fn filter(&self) -> Result<(), Errno> {
+        self.filters
+            .iter()
+            .try_for_each(|program| sys::filter_calls(program))
     }
 
     /// What is not in the bounding set is not there after the exec either, for root and for programs with capabilities of
@@ -242,11 +257,12 @@ enum Step {
     Streams,
     Privileges,
     Identity,
+    Filters,
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Group,
         Self::Session,
         Self::Directory,
@@ -254,6 +270,7 @@ impl Step {
         Self::Streams,
         Self::Privileges,
         Self::Identity,
+        Self::Filters,
         Self::Exec,
     ];
 
@@ -266,6 +283,7 @@ impl Step {
             Self::Streams => "hand over the standard streams",
             Self::Privileges => "give up privileges",
             Self::Identity => "take on the user and groups",
+            Self::Filters => "install the seccomp filters",
             Self::Exec => "execute the program",
         }
     }

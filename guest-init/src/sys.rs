@@ -15,9 +15,9 @@ use core::ptr;
 
 use linux_raw_sys::general::{
     __NR_clone3, __NR_close_range, __NR_connect, __NR_execve, __NR_exit_group, __NR_ioctl,
-    __NR_kill, __NR_prlimit64, __NR_rt_sigprocmask, __NR_setsockopt, __NR_signalfd4, __NR_unshare,
-    CLONE_INTO_CGROUP, CLONE_NEWCGROUP, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK, SIG_SETMASK, SIGCHLD,
-    clone_args,
+    __NR_kill, __NR_prlimit64, __NR_rt_sigprocmask, __NR_seccomp, __NR_setsockopt, __NR_signalfd4,
+    __NR_unshare, CLONE_INTO_CGROUP, CLONE_NEWCGROUP, O_CLOEXEC, O_NONBLOCK, SIG_BLOCK,
+    SIG_SETMASK, SIGCHLD, clone_args,
 };
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{ifreq, net_device_flags};
@@ -26,6 +26,9 @@ use protocol::Limit;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+/// seccomp(2): the program filters from now on.
+const SECCOMP_SET_MODE_FILTER: usize = 1;
 
 /// A process of the guest, as the kernel counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +194,24 @@ pub fn set_limit(limit: &Limit) -> Result<(), Errno> {
     // SAFETY: the new limit is two numbers of 64 bits, valid during the call; the old one is not asked for. Process 0 is
     // this one.
     unsafe { call(__NR_prlimit64, [0, usize::from(limit.resource), at, 0, 0]) }.map(drop)
+}
+
+/// Has the kernel ask this program of seccomp(2), in a row of instructions, for each system call of this process and those it
+/// makes, from now on.
+///
+/// # Errors
+/// It is no such program, or the process may not (without "no new privileges" it needs `CAP_SYS_ADMIN`).
+pub fn filter_calls(program: &[u8]) -> Result<(), Errno> {
+    let (instructions, rest) = program.as_chunks::<8>();
+    let length = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
+    if !rest.is_empty() {
+        return Err(Errno::INVAL);
+    }
+    // struct sock_fprog: the length, and where they are.
+    let program = [usize::from(length), instructions.as_ptr().addr()];
+    let (operation, at) = (SECCOMP_SET_MODE_FILTER, (&raw const program).addr());
+    // SAFETY: the kernel reads as many instructions as there are, during the call.
+    unsafe { call(__NR_seccomp, [operation, 0, at, 0, 0]) }.map(drop)
 }
 
 /// Which side of a [`fork`] this is.

@@ -372,6 +372,43 @@ fn limits_are_set() {
 }
 
 #[test]
+fn filters_are_asked_for_every_call() {
+    // Load the call's number; jump over the next unless it is mkdir(2), 83, or mkdirat(2), 258; fail with EROFS, 30; allow.
+    let program: [(u16, u8, u8, u32); 5] = [
+        (0x20, 0, 0, 0),
+        (0x15, 1, 0, 83),
+        (0x15, 0, 1, 258),
+        (0x06, 0, 0, 0x0005_001e),
+        (0x06, 0, 0, 0x7fff_0000),
+    ];
+    let bytes = program.iter().flat_map(|(code, yes, no, value)| {
+        [&code.to_ne_bytes()[..], &[*yes, *no], &value.to_ne_bytes()].concat()
+    });
+    let bytes: Vec<u8> = bytes.collect();
+    for (no_new, user) in [(false, "0"), (true, "0"), (false, "4711"), (true, "4711")] {
+        let mut wanted = process(&[
+            "bash",
+            "-c",
+            "mkdir /tmp/filtered-$$; grep ^Seccomp: /proc/self/status",
+        ]);
+        wanted.user = user.into();
+        wanted.privileges.no_new = no_new;
+        wanted.filters = vec![bytes.clone().into()];
+        let finished = Guest::run(wanted).finish();
+        let said = String::from_utf8_lossy(&finished.stderr).into_owned();
+        assert!(
+            said.contains("Read-only file system"),
+            "{no_new} {user}: {said}"
+        );
+        assert_eq!(finished.stdout, b"Seccomp:\t2\n");
+    }
+    let mut broken = process(&["true"]);
+    broken.filters = vec![bytes[..12].into()];
+    let text = "The guest cannot install the seccomp filters: invalid argument (EINVAL)";
+    assert_eq!(Guest::fail(broken), (Failure::Setup, text.into()));
+}
+
+#[test]
 fn further_groups_are_joined() {
     let mut wanted = process(&["id", "-G"]);
     wanted.user = "4711:4712".into();

@@ -125,6 +125,50 @@ fn names_and_name_servers() {
 }
 
 #[test]
+fn system_calls_are_filtered_by_dockers_profiles() {
+    let file = tests::fixture::scratch("profile")
+        .unwrap()
+        .join("profile.json");
+    let option = format!("seccomp={}", file.display());
+    let profile = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 30 },
+        { "names": ["mount"], "action": "SCMP_ACT_KILL_PROCESS", "excludes": { "caps": ["CAP_SYS_ADMIN"] } } ] }"#;
+    std::fs::write(&file, profile).unwrap();
+    let script = "mkdir /x || echo refused; mount -t tmpfs x /tmp; echo $?; grep ^Seccomp: /proc/self/status";
+    for more in [
+        &[][..],
+        &["--user=1000"],
+        &["--security-opt=no-new-privileges"],
+    ] {
+        let options = [&["--security-opt", &option][..], more].concat();
+        let outcome = run(&options, script);
+        outcome
+            .prints("refused\n159\nSeccomp:\t2\n")
+            .complains("Read-only file system");
+    }
+    run(&["--security-opt", &option, "--cap-add=SYS_ADMIN"], script)
+        .prints("refused\n0\nSeccomp:\t2\n");
+    let lifted = [
+        "--security-opt",
+        &option,
+        "--security-opt=seccomp=unconfined",
+    ];
+    run(
+        &lifted,
+        "mkdir /x && echo made; grep ^Seccomp: /proc/self/status",
+    )
+    .prints("made\nSeccomp:\t0\n");
+    std::fs::write(&file, "{}").unwrap();
+    run(&["--security-opt", &option], "true")
+        .exits(125)
+        .complains("of docker's form");
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    run(&["--security-opt", &option], "true")
+        .exits(125)
+        .complains("cannot be read");
+}
+
+#[test]
 fn processes_are_bounded() {
     let script = "
         cat /sys/fs/cgroup/pids.max

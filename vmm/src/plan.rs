@@ -20,6 +20,7 @@ use crate::uplink::{Cidr, Uplink};
 
 mod inside;
 mod network;
+mod seccomp;
 
 pub(crate) use network::{card, ports, uplink};
 
@@ -55,6 +56,8 @@ pub(crate) enum PlanError {
         line: usize,
         problem: &'static str,
     },
+    #[error("The seccomp profile {} cannot be used", .0.display())]
+    Seccomp(PathBuf, #[source] seccomp::ProfileError),
     #[error("{0:?} is not a host name: 1 to 64 letters, digits, dots and hyphens")]
     Hostname(String),
     #[error("The working directory {} is not absolute", .0.display())]
@@ -176,6 +179,7 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         Some(directory) => workdir(directory)?,
         None => Bytes::from(image.working_dir.as_str()),
     };
+    let privileges = inside::privileges(&args.inside);
     Ok(Process {
         id: WORKLOAD,
         argv,
@@ -185,8 +189,9 @@ fn process(args: &RunArgs, image: &Execution) -> Result<Process, PlanError> {
         groups: inside::groups(&args.inside),
         stdin: args.interactive,
         terminal: args.tty.then(terminal::window),
-        privileges: inside::privileges(&args.inside),
+        privileges,
         limits: inside::limits(&args.inside),
+        filters: inside::filters(&args.inside, privileges)?,
     })
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn process(argv: &[&str]) -> Process {
         terminal: None,
         privileges: Privileges::FULL,
         limits: Vec::new(),
+        filters: Vec::new(),
     }
 }
 

@@ -272,6 +272,9 @@ pub struct Process {
     pub privileges: Privileges,
     /// Resource limits besides docker's defaults.
     pub limits: Vec<Limit>,
+    /// Seccomp filters that it and its children are under: each the instructions of a program for seccomp(2), 8 bytes an
+    /// instruction.
+    pub filters: Vec<Bytes>,
 }
 
 /// A terminal's window, in characters.

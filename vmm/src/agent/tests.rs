@@ -71,6 +71,7 @@ fn process() -> Process {
         terminal: None,
         privileges: protocol::Privileges::FULL,
         limits: Vec::new(),
+        filters: Vec::new(),
     }
 }
 

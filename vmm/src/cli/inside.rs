@@ -32,8 +32,8 @@ pub(crate) struct Inside {
     /// Take a capability away; ALL leaves what --cap-add names
     #[arg(long, value_name = "NAME")]
     pub(crate) cap_drop: Vec<Capabilities>,
-    /// no-new-privileges[=BOOL]: executing a program never adds rights. seccomp=unconfined,
-    /// apparmor=unconfined and label=disable are always so
+    /// no-new-privileges[=BOOL]: executing a program never adds rights. seccomp=FILE: the profile in the file, of docker's
+    /// form, is in force. seccomp=unconfined, apparmor=unconfined and label=disable are so without saying
     #[arg(long, value_name = "OPTION")]
     pub(crate) security_opt: Vec<Security>,
     /// Make the root file system read-only

@@ -22,6 +22,7 @@ fn task() -> Task {
             terminal: None,
             privileges: protocol::Privileges::FULL,
             limits: Vec::new(),
+            filters: Vec::new(),
         },
     }
 }

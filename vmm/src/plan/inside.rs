@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use image::Execution;
 use network::{GATEWAY, Settings};
-use protocol::{Container, Limit, Privileges, Sysctl, Tmpfs};
+use protocol::{Bytes, Container, Limit, Privileges, Sysctl, Tmpfs};
 
-use super::{PlanError, is_hostname};
+use super::{PlanError, is_hostname, seccomp};
 use crate::cli::{Capabilities, Inside, Mount, Security, Volume};
 use crate::config::VmConfig;
 use crate::resolving::{self, Resolving};
@@ -81,11 +81,28 @@ pub(super) fn privileges(flags: &Inside) -> Privileges {
         .rev()
         .find_map(|option| match option {
             Security::NoNewPrivileges(on) => Some(*on),
-            Security::AlwaysSo => None,
+            Security::Seccomp(_) | Security::AlwaysSo => None,
         });
     Privileges {
         capabilities,
         no_new: no_new.unwrap_or_default(),
+    }
+}
+
+/// The filters of the last seccomp profile that was named.
+pub(super) fn filters(flags: &Inside, privileges: Privileges) -> Result<Vec<Bytes>, PlanError> {
+    let last = flags
+        .security_opt
+        .iter()
+        .rev()
+        .find_map(|option| match option {
+            Security::Seccomp(profile) => Some(profile.as_deref()),
+            Security::NoNewPrivileges(_) | Security::AlwaysSo => None,
+        });
+    match last.flatten() {
+        Some(file) => seccomp::filters(file, privileges)
+            .map_err(|error| PlanError::Seccomp(file.to_owned(), error)),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -129,12 +129,13 @@ fn process() -> impl Strategy<Value = Process> {
         any::<bool>(),
         prop::option::of(size()),
         prop::collection::vec(limit, 0..3),
+        list(),
     );
     (what, who, how).prop_map(
         |(
             (id, argv, env, cwd),
             (user, groups, (capabilities, no_new)),
-            (stdin, terminal, limits),
+            (stdin, terminal, limits, filters),
         )| Process {
             id: ProcessId(id),
             argv,
@@ -149,6 +150,7 @@ fn process() -> impl Strategy<Value = Process> {
                 no_new,
             },
             limits,
+            filters,
         },
     )
 }

@@ -58,6 +58,7 @@ fn process() -> Process {
             capabilities: 0x81,
             no_new: true,
         },
+        filters: vec!["\x06\0\0\0\0\0\x7f".into()],
         limits: vec![Limit {
             resource: 7,
             soft: 1,

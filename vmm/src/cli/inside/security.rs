@@ -1,12 +1,15 @@
 //! `--security-opt`. Knows what hull's guests have of what docker can switch.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What an option changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Security {
     /// Whether executing a program may never add rights.
     NoNewPrivileges(bool),
+    /// The profile in a file is in force, or none is.
+    Seccomp(Option<PathBuf>),
     /// Nothing: it is so in every container of hull.
     AlwaysSo,
 }
@@ -17,15 +20,15 @@ pub(crate) enum SecurityError {
     #[error("write no-new-privileges, no-new-privileges=true or no-new-privileges=false")]
     NoNewPrivileges,
     #[error(
-        "hull puts no seccomp filter in front of a command: the kernel it calls is its own. \
-         Leave the option out, or let the command install its own filter"
+        "hull has no seccomp profile of its own, for the kernel that a command calls is its container's: \
+         name one in a file, or leave the option out"
     )]
     Seccomp,
     #[error("the guest's kernel has neither AppArmor nor SELinux: leave the option out")]
     Module,
     #[error("the paths are hidden and read-only together: --privileged lifts that")]
     SystemPaths,
-    #[error("hull knows no-new-privileges[=true|false] and seccomp=unconfined")]
+    #[error("hull knows no-new-privileges[=true|false], seccomp=FILE and seccomp=unconfined")]
     Unknown,
 }
 
@@ -43,10 +46,10 @@ impl FromStr for Security {
             ("no-new-privileges", None | Some("true")) => Ok(Self::NoNewPrivileges(true)),
             ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
             ("no-new-privileges", _) => Err(SecurityError::NoNewPrivileges),
-            ("seccomp" | "apparmor", Some("unconfined")) | ("label", Some("disable")) => {
-                Ok(Self::AlwaysSo)
-            }
-            ("seccomp", _) => Err(SecurityError::Seccomp),
+            ("apparmor", Some("unconfined")) | ("label", Some("disable")) => Ok(Self::AlwaysSo),
+            ("seccomp", Some("unconfined")) => Ok(Self::Seccomp(None)),
+            ("seccomp", None | Some("" | "builtin")) => Err(SecurityError::Seccomp),
+            ("seccomp", Some(file)) => Ok(Self::Seccomp(Some(file.into()))),
             ("apparmor" | "label", _) => Err(SecurityError::Module),
             ("systempaths", _) => Err(SecurityError::SystemPaths),
             _ => Err(SecurityError::Unknown),

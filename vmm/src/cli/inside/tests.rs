@@ -43,15 +43,16 @@ fn security_options() {
         ("no-new-privileges", Security::NoNewPrivileges(true)),
         ("no-new-privileges=true", Security::NoNewPrivileges(true)),
         ("no-new-privileges:false", Security::NoNewPrivileges(false)),
-        ("seccomp=unconfined", Security::AlwaysSo),
-        ("seccomp:unconfined", Security::AlwaysSo),
+        ("seccomp=unconfined", Security::Seccomp(None)),
+        ("seccomp:unconfined", Security::Seccomp(None)),
+        ("seccomp=p.json", Security::Seccomp(Some("p.json".into()))),
         ("apparmor=unconfined", Security::AlwaysSo),
         ("label=disable", Security::AlwaysSo),
     ] {
         assert_eq!(text.parse::<Security>().unwrap(), meant, "{text}");
     }
     refused::<Security>("no-new-privileges=maybe", "=false");
-    refused::<Security>("seccomp=profile.json", "its own");
+    refused::<Security>("seccomp=builtin", "its own");
     refused::<Security>("seccomp", "its own");
     refused::<Security>("apparmor=docker-default", "AppArmor");
     refused::<Security>("label=type:x", "SELinux");

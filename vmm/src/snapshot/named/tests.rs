@@ -18,6 +18,7 @@ fn task() -> Task {
             terminal: None,
             privileges: Privileges::DOCKER,
             limits: Vec::new(),
+            filters: Vec::new(),
         },
     }
 }

@@ -93,6 +93,7 @@ fn begin(accepted: Accepted, task: &Task) -> Result<Connection, MakeError> {
         terminal: None,
         user: "".into(),
         groups: Vec::new(),
+        filters: Vec::new(),
         cwd: "".into(),
         ..task.process.clone()
     };
