@@ -188,9 +188,10 @@ enum Verb {
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            let advice = refused::advice(&mut error);
             let _ = error.print();
-            if let Some(advice) = refused::advice(&error) {
+            if let Some(advice) = advice {
                 eprintln!("hint: {advice}");
             }
             return ExitCode::from(if error.use_stderr() { LAUNCHER } else { 0 });

@@ -35,6 +35,9 @@ pub(crate) struct Fetch {
     /// Rules to leave out: `image` accepts what policy.json would not
     #[arg(long, value_name = "WHAT")]
     pub(crate) insecure_options: Vec<Exemption>,
+    /// Show nothing of a transfer
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }
@@ -122,14 +125,9 @@ impl Connection {
 
 impl Fetch {
     /// Pulls an image, and tells once that nobody has vouched for it.
-    pub(crate) fn pull(
-        &self,
-        store: &Store,
-        reference: &Reference,
-        show: Show,
-    ) -> Result<Pulled, Failure> {
+    pub(crate) fn pull(&self, store: &Store, reference: &Reference) -> Result<Pulled, Failure> {
         let policy = self.policy()?;
-        let (client, progress) = self.connection.client(show)?;
+        let (client, progress) = self.connection.client(Show::unless(self.quiet))?;
         let pull = Pull {
             client: &client,
             policy: policy.as_ref(),
@@ -194,9 +192,7 @@ impl Fetch {
                 Err(Failure::new(format!("{reference} is not in the store"))
                     .hint(format!("`hull pull {}` fetches it.", reference.familiar())))
             }
-            Wanted::Source(Source::Registry(reference)) => {
-                Ok(self.pull(store, reference, Show::Progress)?.image)
-            }
+            Wanted::Source(Source::Registry(reference)) => Ok(self.pull(store, reference)?.image),
             Wanted::Source(source) => {
                 if let Some(policy) = self.policy()? {
                     policy.judge(&Origin::of(source), &[]).map_err(distrusted)?;
@@ -225,7 +221,7 @@ impl Fetch {
             (Err(JudgeError::Trust(TrustError::Unsigned { .. })), Some(name))
                 if when == When::Missing && image.origins.contains(&name.to_string()) =>
             {
-                Ok(self.pull(store, name, Show::Progress)?.image)
+                Ok(self.pull(store, name)?.image)
             }
             (Err(JudgeError::Trust(error)), _) => Err(distrusted(error)),
             (Err(JudgeError::Store(error)), _) => Err(error.into()),

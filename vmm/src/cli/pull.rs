@@ -7,14 +7,11 @@ use std::process::ExitCode;
 use image::reference::Source;
 
 use crate::failure::Failure;
-use crate::registry::{Fetch, Show, Wanted, When};
+use crate::registry::{Fetch, Wanted, When};
 use crate::store;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Print nothing but the image's name
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
     fetch: Fetch,
     /// Image: NAME[:TAG], NAME@sha256:DIGEST, or an archive or layout on this machine
@@ -30,10 +27,8 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         println!("{}", image.id);
         return Ok(ExitCode::SUCCESS);
     };
-    let pulled = args
-        .fetch
-        .pull(&store, reference, Show::unless(args.quiet))?;
-    if !args.quiet {
+    let pulled = args.fetch.pull(&store, reference)?;
+    if !args.fetch.quiet {
         let status = match pulled.is_new {
             true => "Downloaded newer image for",
             false => "Image is up to date for",

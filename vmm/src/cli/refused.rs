@@ -1,4 +1,4 @@
-//! Flags of `docker run` that hull does not have, and what to do instead.
+//! Flags of docker and podman that hull does not have, and what to do instead.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -10,7 +10,44 @@ const NO_DEVICES: &str = "Devices of the host are never passed into a container;
 const WHOLE_MACHINE: &str =
     "A container is bounded as a whole machine: by --memory, --cpus and --pids-limit.";
 
-const FLAGS: [(&[&str], &str); 6] = [
+const FLAGS: [(&[&str], &str); 16] = [
+    (
+        &["-a", "--attach"],
+        "All of a command's output is passed on, and with -i its input: redirect what is not wanted, as with 2>/dev/null.",
+    ),
+    (
+        &["--annotation"],
+        "--label KEY=VALUE stays with the container.",
+    ),
+    (
+        &["--disable-content-trust"],
+        "policy.json says which signatures an image needs; --insecure-options image passes it over.",
+    ),
+    (
+        &["--health-start-interval"],
+        "--health-interval holds from the start; --health-start-period says how long failures do not count.",
+    ),
+    (
+        &["--use-api-socket"],
+        "There is no daemon, and so no socket of one.",
+    ),
+    (
+        &["--env-host"],
+        "-e NAME passes a variable on; all of them are --env-file <(env).",
+    ),
+    (
+        &["--secret"],
+        "A file of the host is -v FILE:/run/secrets/NAME:ro.",
+    ),
+    (&["--pod", "--pod-id-file", "--infra-command"], NO_NETWORK),
+    (
+        &["--replace"],
+        "`hull rm -f NAME` removes the container that has the name.",
+    ),
+    (
+        &["--timeout"],
+        "timeout(1) ends hull after a while, and hull the command: timeout 10 hull run …",
+    ),
     (
         &["--storage-opt"],
         "--storage SIZE bounds what the container may write.",
@@ -70,7 +107,7 @@ const FLAGS: [(&[&str], &str); 6] = [
 ];
 
 /// What to tell somebody who typed a flag that docker has and hull has not.
-pub(super) fn advice(error: &clap::Error) -> Option<&'static str> {
+pub(super) fn advice(error: &mut clap::Error) -> Option<&'static str> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
@@ -78,6 +115,9 @@ pub(super) fn advice(error: &clap::Error) -> Option<&'static str> {
         return None;
     };
     let name = typed.split('=').next().unwrap_or(typed);
-    let known = FLAGS.iter().find(|(names, _)| names.contains(&name));
-    known.map(|(_, advice)| *advice)
+    let (_, advice) = FLAGS.iter().find(|(names, _)| names.contains(&name))?;
+    // A flag that is spelled alike is not what was meant.
+    error.remove(ContextKind::SuggestedArg);
+    error.remove(ContextKind::Suggested);
+    Some(advice)
 }

@@ -67,22 +67,48 @@ fn flags_after_the_image_belong_to_the_command() {
     assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
 }
 
+/// All flags of `docker run` (28.0).
+const DOCKERS: &str = "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent \
+    cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus \
+    cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops \
+    device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env \
+    env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval \
+    health-start-period health-timeout help hostname init interactive io-maxbandwidth io-maxiops ip ip6 ipc \
+    isolation kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory \
+    memory-reservation memory-swap memory-swappiness mount name network network-alias no-healthcheck \
+    oom-kill-disable oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet read-only \
+    restart rm runtime security-opt shm-size sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit \
+    use-api-socket user userns uts volume volume-driver volumes-from workdir";
+
 #[test]
-fn flags_that_docker_has_and_hull_has_not_are_explained() {
-    let advice = |flag: &str| {
-        let error = Cli::try_parse_from(["hull", "run", flag, "x", "image"]).unwrap_err();
-        refused::advice(&error)
+fn each_flag_of_dockers_is_known_or_explained() {
+    let mut command = Cli::command();
+    command.build();
+    let run = command.find_subcommand("run").unwrap();
+    let known = |flag: &str| {
+        run.get_arguments().any(|arg| {
+            arg.get_long() == Some(flag)
+                || arg.get_all_aliases().is_some_and(|all| all.contains(&flag))
+        })
     };
-    for flag in [
-        "--volumes-from",
-        "--link=db",
-        "--userns=host",
-        "--device",
-        "--cpu-shares",
-    ] {
-        assert!(advice(flag).is_some(), "{flag}");
+    let explained = |flag: &str| {
+        let words = ["hull", "run", flag, "x", "image"];
+        let mut error = Cli::try_parse_from(words).unwrap_err();
+        let advice = refused::advice(&mut error);
+        assert!(
+            advice.is_none() || !error.to_string().contains("tip:"),
+            "{error}"
+        );
+        advice.is_some()
+    };
+    for flag in DOCKERS.split_whitespace() {
+        let typed = format!("--{flag}");
+        assert!(known(flag) || explained(&typed), "{flag}");
     }
-    assert_eq!(advice("--no-such-flag"), None);
+    for flag in ["-a", "-c", "--userns=host", "--pod", "--secret=id=x"] {
+        assert!(explained(flag), "{flag}");
+    }
+    assert!(!explained("--no-such-flag"));
 }
 
 #[test]
