@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use virtio::Reader;
 
-use crate::dns::Question;
+use crate::servers::Turn;
 use crate::wire;
 
 /// The longest datagram.
@@ -34,11 +34,8 @@ pub(crate) enum Way {
 pub(crate) enum Content {
     Udp,
     Echo,
-    /// Questions to a name server: the last one, if names count, and how many were not answered.
-    Dns {
-        question: Option<Question>,
-        asked: u32,
-    },
+    /// Questions to a name server.
+    Dns(Turn),
 }
 
 /// A flow of datagrams.

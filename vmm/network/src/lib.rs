@@ -29,6 +29,7 @@ mod journal;
 mod link;
 mod neighbours;
 mod pace;
+mod servers;
 mod stack;
 mod sys;
 mod tap;
@@ -44,6 +45,7 @@ pub use egress::{Rule, RuleError};
 pub use journal::{Counts, Files};
 pub use neighbours::{HOSTS, Neighbours, link_name, socket_name};
 pub use pace::SLOWEST;
+pub use servers::encode_servers;
 pub use stack::Stack;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use stack::fuzz;

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use rustix::io::Errno;
 use virtio::Reader;
 
 use crate::GATEWAY;
@@ -119,18 +120,35 @@ pub(crate) fn message_frame(ends: &Ends, mut message: Vec<u8>) -> Vec<u8> {
 /// Why something cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreachable {
+    /// No way leads there.
+    Network,
     /// Nobody is there.
     Host,
     /// Nobody listens there.
     Port,
 }
 
+impl Unreachable {
+    /// Why, by what the host says when it is to go there; `None` where it means something else.
+    pub(crate) fn by(error: Errno) -> Option<Self> {
+        match error {
+            Errno::NETUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL => {
+                Some(Self::Network)
+            }
+            Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::ACCESS | Errno::PERM => Some(Self::Host),
+            _ => None,
+        }
+    }
+}
+
 /// Tells the guest that a packet of `protocol`, of `ends` as an answer to it would have them, could not be delivered; `head` is
 /// what begins its payload.
 pub(crate) fn unreachable(ends: &Ends, protocol: u8, head: &[u8], why: Unreachable) -> Vec<u8> {
     let (kind, code) = match (ends.source, why) {
+        (IpAddr::V4(_), Unreachable::Network) => (3, 0),
         (IpAddr::V4(_), Unreachable::Host) => (3, 1),
         (IpAddr::V4(_), Unreachable::Port) => (3, 3),
+        (IpAddr::V6(_), Unreachable::Network) => (1, 0),
         (IpAddr::V6(_), Unreachable::Host) => (1, 3),
         (IpAddr::V6(_), Unreachable::Port) => (1, 4),
     };

@@ -6,6 +6,7 @@ mod connections;
 mod datagrams;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod names;
 mod neighbours;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::journal::{Denied, Files, Journal};
 use crate::link::{self, GATEWAY_MAC, Unreachable};
 use crate::neighbours::Neighbours;
 use crate::pace::Pace;
+use crate::servers::Servers;
 use crate::tcp::{self, Connection};
 use crate::wire::{self, Ends, Ip, Mac, Segment};
 use crate::{GATEWAY, GUEST, Port, Settings, dns};
@@ -46,6 +48,8 @@ const BATCH: usize = 64;
 /// The marks of the clock, and of the one for a line that is busy; flows have their numbers.
 const CLOCK: u64 = u64::MAX;
 const LINE: u64 = u64::MAX - 1;
+/// That of the host's word about name servers.
+const SERVERS: u64 = u64::MAX - 2;
 
 /// Events of connections.
 const CONNECTION: EventFlags = EventFlags::IN
@@ -89,8 +93,7 @@ pub struct Stack {
     now: fn() -> u64,
     flows: Flows<Flow>,
     guest_mac: Mac,
-    /// The resolver that is asked now.
-    resolver: usize,
+    servers: Servers,
     backlog: usize,
     small: VecDeque<Small>,
     small_bytes: usize,
@@ -132,12 +135,12 @@ impl Stack {
             journal: Journal::new(journal),
             neighbours,
             guest_mac: settings.mac,
+            servers: Servers::new(settings.resolvers.clone()),
             settings,
             watch,
             clock,
             set: 0,
             flows: Flows::new(MOST_FLOWS),
-            resolver: 0,
             backlog: 0,
             small: VecDeque::new(),
             small_bytes: 0,
@@ -156,9 +159,25 @@ impl Stack {
         Ok(stack)
     }
 
+    /// The same, which asks `host` whether names are resolved by others now: any message to it is that question, and its answer is what
+    /// [`crate::encode_servers`] makes.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`.
+    pub fn heed(mut self, host: OwnedFd) -> io::Result<Self> {
+        let mark = EventData::new_u64(SERVERS);
+        epoll::add(&self.watch, &host, mark, datagram::EVENTS)?;
+        self.servers.heed(host);
+        Ok(self)
+    }
+
     /// Watches a socket for the flow that is inserted next.
     fn watch(&self, socket: impl AsFd, events: EventFlags) -> Result<(), Errno> {
-        let mark = u64::try_from(self.flows.next_number()).unwrap_or(CLOCK);
+        self.watch_for(self.flows.next_number(), socket, events)
+    }
+
+    fn watch_for(&self, number: usize, socket: impl AsFd, events: EventFlags) -> Result<(), Errno> {
+        let mark = u64::try_from(number).unwrap_or(CLOCK);
         epoll::add(&self.watch, socket, EventData::new_u64(mark), events)
     }
 
@@ -205,9 +224,7 @@ impl Stack {
         let number = port.unwrap_or(0);
         if link::is_gateway(address) {
             if number == dns::PORT {
-                let resolvers = &self.settings.resolvers;
-                let place = self.resolver.checked_rem(resolvers.len())?;
-                return Some((*resolvers.get(place)?, dns::PORT).into());
+                return self.servers.at(self.servers.current());
             }
             // Only what listens can be reached this way.
             let host = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,7 +1,9 @@
 //! A fake guest speaks raw frames with the stack, whose sockets are real ones of this host's loopback.
 
 mod datagrams;
+mod failures;
 mod hostile;
+mod names;
 mod neighbours;
 mod rates;
 mod tcp;
