@@ -18,6 +18,7 @@ mod images;
 mod inside;
 mod leftovers;
 mod management;
+mod neighbours;
 mod network;
 mod policy;
 mod python;

@@ -11,7 +11,7 @@ mod neighbours;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,7 +32,7 @@ use crate::pace::Pace;
 use crate::servers::Servers;
 use crate::tcp::{self, Connection};
 use crate::wire::{self, Ends, Ip, Mac, Segment};
-use crate::{GATEWAY, GUEST, Port, Settings, dns};
+use crate::{GATEWAY, Port, Settings, dns};
 
 /// Most flows at a time.
 const MOST_FLOWS: usize = 18_000;
@@ -80,6 +80,9 @@ pub struct Stack {
     egress: Egress,
     journal: Journal,
     neighbours: Option<Neighbours>,
+    /// A packet for one of them that had no room for it, and those that had none for so long that nobody waits for them.
+    held: Option<neighbours::Held>,
+    deaf: HashSet<Ipv4Addr>,
     watch: OwnedFd,
     clock: OwnedFd,
     /// How many ticks the clock was set to; 0 if it stands.
@@ -134,6 +137,8 @@ impl Stack {
             egress: Egress::new(settings.egress.clone()),
             journal: Journal::new(journal),
             neighbours,
+            held: None,
+            deaf: HashSet::new(),
             guest_mac: settings.mac,
             servers: Servers::new(settings.resolvers.clone()),
             settings,
@@ -195,7 +200,15 @@ impl Stack {
     fn guest(&self, remote: IpAddr) -> IpAddr {
         match remote {
             IpAddr::V4(_) => self.settings.address.into(),
-            IpAddr::V6(_) => GUEST.1.into(),
+            IpAddr::V6(_) => self.settings.address6.into(),
+        }
+    }
+
+    /// Whether this is the gateway's address.
+    fn is_gateway(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address == GATEWAY.0,
+            IpAddr::V6(address) => address == self.address6_of(GATEWAY.0),
         }
     }
 
@@ -222,7 +235,7 @@ impl Stack {
     /// Where a packet to this address really goes; `None` if nowhere.
     fn route(&self, address: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
         let number = port.unwrap_or(0);
-        if link::is_gateway(address) {
+        if self.is_gateway(address) {
             if number == dns::PORT {
                 return self.servers.at(self.servers.current());
             }
@@ -232,7 +245,8 @@ impl Stack {
         }
         let own = match address {
             IpAddr::V4(address) => address.octets().get(..3) == GATEWAY.0.octets().get(..3),
-            IpAddr::V6(address) => address.segments().get(..4) == GATEWAY.1.segments().get(..4),
+            // Nor is another of hull's networks anywhere.
+            IpAddr::V6(address) => address.segments().get(..3) == GATEWAY.1.segments().get(..3),
         };
         let allowed = !own && self.egress.allows(address, port);
         allowed.then_some((address, number).into())
@@ -266,10 +280,9 @@ impl Stack {
 
     fn packet(&mut self, mac: Mac, ip: Ip, mut frame: Reader<'_>) -> Option<()> {
         let (source, remote) = (ip.source, ip.destination);
-        if ip.protocol == wire::ICMPV6 && !link::is_gateway(remote) && is_link(remote) {
-            let answer = link::neighbour(mac, source, &mut frame)?;
-            self.say(answer, None);
-            return Some(());
+        if ip.protocol == wire::ICMPV6 && is_link(remote) {
+            let message = datagram::read(&mut frame)?;
+            return self.solicited(mac, source, &message);
         }
         // Nobody else is on this link.
         if source != self.guest(remote) || source.is_ipv4() != remote.is_ipv4() {
@@ -277,7 +290,7 @@ impl Stack {
         }
         self.guest_mac = mac;
         if let Some(neighbour) = self.neighbour(remote) {
-            return self.send_neighbour(neighbour, ip.protocol, frame);
+            return self.send_neighbour(neighbour, remote.is_ipv6(), ip.protocol, frame);
         }
         match ip.protocol {
             wire::TCP => self.tcp(remote, frame),
@@ -286,6 +299,14 @@ impl Stack {
             wire::ICMPV6 if remote.is_ipv6() => self.echo(remote, frame),
             _ => None,
         }
+    }
+
+    /// The guest asks where somebody is on its link, or makes sure of it.
+    fn solicited(&mut self, mac: Mac, source: IpAddr, message: &[u8]) -> Option<()> {
+        let is_here = |address| self.is_on_link6(address);
+        let answer = link::neighbour(mac, source, message, is_here)?;
+        self.say(answer, None);
+        Some(())
     }
 
     /// Writes the next frame for the guest.

@@ -30,10 +30,12 @@ const MOST_DATA: usize = 65_535 - 40 - TCP_LENGTH;
 const LEAST_ROOM: usize = 1460;
 /// A segment size smaller than this is raised to it.
 const LEAST_SEGMENT: usize = 88;
-/// Ticks without an answer after which the guest is given the same again; doubled each time.
+/// Ticks without an answer after which the guest is given the same again; doubled each time, up to four seconds: nothing is lost but what
+/// the guest had no room for, and nobody else is on the link.
 const PATIENCE: u32 = 2;
-/// How often it is given the same.
-const ATTEMPTS: u32 = 6;
+const DOUBLED: u32 = 3;
+/// How often it is given the same: two minutes in all, for which Linux tries to connect.
+const ATTEMPTS: u32 = 33;
 /// A guest says so often that it misses something before it is believed.
 const COMPLAINTS: u8 = 3;
 
@@ -317,7 +319,7 @@ impl Connection {
             return Next::Wait;
         }
         self.ticks = self.ticks.saturating_add(1);
-        if self.ticks < PATIENCE << self.attempts {
+        if self.ticks < PATIENCE << self.attempts.min(DOUBLED) {
             return Next::Wait;
         }
         self.attempts = self.attempts.saturating_add(1);

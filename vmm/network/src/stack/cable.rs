@@ -35,6 +35,9 @@ impl Link for Stack {
     }
 
     fn may_transmit(&mut self) -> bool {
+        if !self.deliver_held() {
+            return false;
+        }
         let wait = self
             .outward
             .as_ref()
@@ -115,6 +118,7 @@ impl Link for Stack {
                 self.end(number);
             }
         }
+        self.held = None;
         self.small.clear();
         self.small_bytes = 0;
     }

@@ -13,7 +13,7 @@ use virtio::Reader;
 use super::{BATCH, CLOCK, CONNECTION, COUNTED, Flow, MOST_BACKLOG, Stack};
 use crate::flows::Key;
 use crate::journal::Denied;
-use crate::link::{self, Unreachable};
+use crate::link::Unreachable;
 use crate::tcp::{Connection, Next};
 use crate::wire::{self, Segment, flag};
 use crate::{GATEWAY, Transport, datagram, dns};
@@ -88,7 +88,7 @@ impl Stack {
     pub(super) fn connect(&mut self, key: &Key, syn: &Segment) -> Result<(), Errno> {
         let (remote, port) = key.remote;
         // Names within a stream are not looked at.
-        let unseen = self.egress.is_restricted() && link::is_gateway(remote) && port == dns::PORT;
+        let unseen = self.egress.is_restricted() && self.is_gateway(remote) && port == dns::PORT;
         if unseen {
             self.deny(Denied::Tcp((remote, port).into()));
             return Err(Errno::CONNREFUSED);

@@ -22,7 +22,7 @@ impl Stack {
             remote: (remote, port),
         };
         let length = frame.left();
-        if port == dns::PORT && link::is_gateway(remote) {
+        if port == dns::PORT && self.is_gateway(remote) {
             let query = datagram::read(&mut frame)?;
             return self.ask(&key, &query);
         }
@@ -95,8 +95,12 @@ impl Stack {
     }
 
     pub(super) fn echo(&mut self, remote: IpAddr, mut frame: Reader<'_>) -> Option<()> {
-        let (identifier, message) = link::echo(remote.is_ipv6(), &mut frame)?;
-        if link::is_gateway(remote) {
+        let message = datagram::read(&mut frame)?;
+        if remote.is_ipv6() && link::is_of_link(&message) {
+            return self.solicited(self.guest_mac, self.guest(remote), &message);
+        }
+        let identifier = link::echo(remote.is_ipv6(), &message)?;
+        if self.is_gateway(remote) {
             let answer = link::echo_reply(&self.ends(remote), message)?;
             self.say(answer, None);
             return Some(());

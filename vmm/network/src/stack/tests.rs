@@ -18,10 +18,10 @@ use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
 use super::*;
-use crate::Transport;
 use crate::egress::Rule;
 use crate::link::GATEWAY_MAC;
 use crate::wire::{ETHERNET_LENGTH, flag};
+use crate::{GUEST, Transport};
 
 const ALL: Offload = Offload {
     checksum: true,

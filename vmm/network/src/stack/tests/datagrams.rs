@@ -122,21 +122,3 @@ fn the_gateway_is_found_and_answers() {
         assert_eq!(rest[4..], echo[4..]);
     }
 }
-
-#[test]
-fn where_the_host_has_no_way_pings_and_datagrams_hear_so() {
-    // No host has a way to what is reserved for documentation of IPv6 but by a route to everywhere: a scoped address has none at all.
-    let remote: IpAddr = "fec0::1".parse().unwrap();
-    let Err(error) = datagram::open((remote, 9).into(), wire::UDP) else {
-        println!("this host has a way to {remote}: nothing to see");
-        return;
-    };
-    assert_eq!(Unreachable::by(error), Some(Unreachable::Network));
-    let mut guest = Guest::new();
-    guest.send(&udp_frame(remote, (3000, 9), b"?"));
-    let (ip, rest) = packet_of(&guest.frame());
-    assert_eq!((ip.protocol, rest[0], rest[1]), (wire::ICMPV6, 1, 0));
-    guest.send(&frame(remote, wire::ICMPV6, &[128, 0, 0, 0, 0, 1, 0, 1]));
-    let (ip, rest) = packet_of(&guest.frame());
-    assert_eq!((ip.protocol, rest[0], rest[1]), (wire::ICMPV6, 1, 0));
-}
