@@ -39,7 +39,7 @@ fn on_host(setup: &str, script: &str) -> Vm {
 
 #[test]
 fn a_host_without_a_way_says_so_at_once() {
-    let setup = "echo 0 1000000 >/proc/sys/net/ipv4/ping_group_range && ip route add unreachable 192.0.2.0/25 && ip route add prohibit 192.0.2.128/25 &&";
+    let setup = "echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range && ip route add unreachable 192.0.2.0/25 && ip route add prohibit 192.0.2.128/25 &&";
     let script = "
 for address in ['198.51.100.1', '192.0.2.1', '192.0.2.129', '2001:db8::1']:
     print(to(address))

@@ -39,8 +39,13 @@ impl Stack {
         flow.idle = 0;
         match &flow.way {
             Way::Own(socket) => {
-                // One that cannot be sent is lost.
-                let _ = frame.send(socket.as_fd(), frame.left());
+                // One that cannot be sent is lost; why, may be what became of the one before.
+                let sent = frame.send(socket.as_fd(), frame.left());
+                if let Some(error) = sent.err().as_ref().and_then(Errno::from_io_error)
+                    && let Some(why) = datagram::unreachable(error)
+                {
+                    return self.say_lost(&key, length, why);
+                }
             }
             Way::Port(port, peer) => {
                 let (port, peer) = (*port, *peer);
@@ -179,9 +184,10 @@ impl Stack {
                         self.refused(number, &key);
                         return Some(());
                     }
-                    Err(_) => {
+                    Err(error) => {
                         if key.protocol == wire::UDP {
-                            self.say_lost(&key, 0, Unreachable::Port);
+                            let why = datagram::unreachable(error).unwrap_or(Unreachable::Port);
+                            self.say_lost(&key, 0, why);
                         }
                         return Some(());
                     }

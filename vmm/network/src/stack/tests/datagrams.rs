@@ -63,6 +63,12 @@ fn a_port_where_nobody_listens_is_said_to_be_unreachable() {
     assert_eq!(rest[28..30], 7000_u16.to_be_bytes());
     assert_eq!(rest[30..32], remote.1.to_be_bytes());
     assert_eq!(wire::checksum(&[&rest]), 0);
+    // Also where one comes right after the other.
+    for _ in 0..2 {
+        guest.send(&udp_frame(remote.0, (7001, remote.1), b"?"));
+    }
+    let (ip, rest) = packet_of(&guest.frame());
+    assert_eq!((ip.protocol, rest[0], rest[1]), (wire::ICMP, 3, 3));
 }
 
 #[test]
