@@ -311,10 +311,9 @@ impl<'a> Agent<'a> {
                     }
                 }
                 Source::Copying => self.copied()?,
-                Source::Following => self
-                    .following
-                    .take_if(|asked| !asked.answer())
-                    .map_or((), drop),
+                Source::Following => {
+                    self.following.take_if(|asked| !asked.answer());
+                }
                 Source::Report => {}
             }
         }
