@@ -292,17 +292,17 @@ fn each_container_has_a_hardware_address_of_its_own_also_from_a_template() {
 }
 
 /// A network of containers, gone with all that is in it.
-struct Network(&'static str);
+pub(crate) struct Network(&'static str);
 
 impl Network {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         hull(["network", "create", name])
             .finish()
             .prints(&format!("{name}\n"));
         Self(name)
     }
 
-    fn vm(&self, options: &[&str]) -> tests::Vm {
+    pub(crate) fn vm(&self, options: &[&str]) -> tests::Vm {
         let network = format!("--network={}", self.0);
         vm().option(network)
             .option("--jail=strict")

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{Accepted, Died, Vmm};
+use crate::resolving::Following;
 use crate::vmm::Word;
 
 mod clients;
@@ -96,6 +97,8 @@ pub(crate) struct Agent<'a> {
     owes_rest: bool,
     /// The machine is a copy of one in which the container ran.
     is_copy: bool,
+    /// What its network asks how names are resolved.
+    following: Option<Following>,
     ticks: [u64; 3],
 }
 
@@ -112,6 +115,7 @@ enum Source {
     Drain(usize),
     /// A disk that is being copied.
     Copying,
+    Following,
     Report,
 }
 
@@ -154,6 +158,7 @@ impl<'a> Agent<'a> {
             saving: None,
             owes_rest: false,
             is_copy: false,
+            following: None,
             ticks: [0; 3],
         }
     }
@@ -167,6 +172,12 @@ impl<'a> Agent<'a> {
     /// The container runs already: the machine is a copy of one that was saved.
     pub(crate) fn of_copy(mut self) -> Self {
         self.is_copy = true;
+        self
+    }
+
+    /// The machine's network may ask how names are resolved.
+    pub(crate) fn following(mut self, following: Option<Following>) -> Self {
+        self.following = following;
         self
     }
 
@@ -240,7 +251,7 @@ impl<'a> Agent<'a> {
         };
         sources.extend(open(&self.outputs).into_iter().map(Source::Output));
         sources.extend(open(&self.drains).into_iter().map(Source::Drain));
-        sources.push(Source::Copying);
+        sources.extend([Source::Copying, Source::Following]);
         if self.status.is_none() {
             sources.push(Source::Report);
         }
@@ -267,6 +278,7 @@ impl<'a> Agent<'a> {
             Source::Output(index) => self.outputs.get(*index)?.as_fd(),
             Source::Drain(index) => self.drains.get(*index)?.as_fd(),
             Source::Copying => self.copying()?,
+            Source::Following => self.following.as_ref()?.as_fd(),
             Source::Report => self.vmm.report_fd(),
         })
     }
@@ -299,6 +311,9 @@ impl<'a> Agent<'a> {
                     }
                 }
                 Source::Copying => self.copied()?,
+                Source::Following => {
+                    self.following.take_if(|asked| !asked.answer());
+                }
                 Source::Report => {}
             }
         }

@@ -57,6 +57,8 @@ pub(crate) struct Outside {
     pub(crate) neighbours: Option<network::Neighbours>,
     /// The device that its network card leads to instead.
     pub(crate) tap: Option<OwnedFd>,
+    /// Who tells it of other name servers.
+    pub(crate) servers: Option<OwnedFd>,
     /// Directories and files that it sees.
     pub(crate) shares: Vec<Share>,
 }
@@ -93,6 +95,7 @@ impl Vmm {
             journal: outside.journal,
             neighbours: outside.neighbours,
             tap: outside.tap,
+            servers: outside.servers,
         };
         start.send(&report)?;
         // A process group of its own: Ctrl-C at the terminal is for the workload.

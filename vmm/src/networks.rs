@@ -215,6 +215,16 @@ impl Networks {
     }
 }
 
+/// A network's number among hull's IPv6 networks; by its name, so that it is the same at any time. The default one's is 0.
+pub(crate) fn subnet(name: &str) -> u16 {
+    // FNV-1a.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let [a, b, c, d] = hash.to_be_bytes();
+    u16::from_be_bytes([a ^ c, b ^ d]).max(1)
+}
+
 /// The containers in a network, the newest first.
 pub(crate) fn members(name: &str, containers: &Containers) -> Result<Vec<Container>, NetworkError> {
     let mut all = containers.list()?;

@@ -1,6 +1,8 @@
 //! Published ports: `-p` as it is typed, the sockets it becomes, and who has a port that cannot be had. Refuses to know what is
 //! behind them.
 
+pub(crate) mod holder;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -56,9 +58,10 @@ pub(crate) enum PublishError {
 pub(crate) struct BindError {
     what: String,
     /// Somebody has it.
-    pub(crate) taken: bool,
-    /// Which port.
-    pub(crate) port: u16,
+    taken: bool,
+    /// Where it was to be.
+    address: SocketAddr,
+    transport: Transport,
     source: Errno,
 }
 
@@ -199,7 +202,8 @@ fn bind_one(port: &Publish) -> Result<Vec<(OwnedFd, SocketAddr)>, BindError> {
         move |source: Errno| BindError {
             what,
             taken: source == Errno::ADDRINUSE,
-            port: address.port(),
+            address,
+            transport: port.transport,
             source,
         }
     };

@@ -16,7 +16,8 @@ use crate::container::{Container, LogDriver, State, Status, Supervision, Way, ev
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Outside, Vmm};
-use crate::publish::{self, BindError, Bound};
+use crate::publish::{self, Bound, holder};
+use crate::resolving::Following;
 use crate::session::exit_code;
 use crate::template::{self, Key, Templates};
 use crate::uplink::Namespace;
@@ -60,6 +61,7 @@ pub(crate) fn start(
                 parts,
                 saved,
                 namespace: None,
+                following: None,
                 clients: vec![Client::first(theirs)],
             };
             supervisor.run();
@@ -155,6 +157,8 @@ struct Supervisor {
     saved: Option<Rest>,
     /// Where the device is that its network card leads to, if not among the host's own.
     namespace: Option<Namespace>,
+    /// What its network asks how names are resolved.
+    following: Option<Following>,
     clients: Vec<Client>,
 }
 
@@ -246,6 +250,7 @@ impl Supervisor {
             told: &mut told,
         };
         let agent = Agent::new(&mut vmm, task, signals, watcher, log);
+        let agent = agent.following(self.following.take());
         let outcome = match origin {
             Origin::Snapshot => agent.of_copy().run(),
             Origin::Boot | Origin::Template(_) => agent.run(),
@@ -349,7 +354,11 @@ impl Supervisor {
             ),
             None => match publish::bind_all(&config.ports) {
                 Ok(ports) => ports,
-                Err(error) => return Err(self.who_has(error)),
+                Err(error) => {
+                    let hint = holder::hint(&error, &self.container);
+                    let failure = Failure::new(error);
+                    return Err(hint.into_iter().fold(failure, Failure::hint));
+                }
             },
         };
         let attached = uplink::attach(&self.container, task)?;
@@ -361,11 +370,20 @@ impl Supervisor {
         }
         let journal = config.machine.network.as_ref();
         let shares = config.shared().map(volume::share);
+        let (following, servers) = match &config.machine.network {
+            Some(settings) if settings.resolvers.is_empty() && attached.tap.is_none() => {
+                let (following, servers) = Following::new()?;
+                (Some(following), Some(servers))
+            }
+            _ => (None, None),
+        };
+        self.following = following;
         let outside = Outside {
             ports,
             journal: journal.map(|_| self.container.journal()).transpose()?,
             neighbours: networks::join(&self.container)?,
             tap: attached.tap,
+            servers,
             shares: shares.collect::<Result<_, _>>()?,
         };
         let own = Own {
@@ -398,25 +416,6 @@ impl Supervisor {
             }
             None => Ok((launch(Goal::Boot)?, Origin::Boot)),
         }
-    }
-
-    /// A port that could not be taken, and who has it.
-    fn who_has(&self, error: BindError) -> Failure {
-        let (taken, port) = (error.taken, error.port);
-        let failure = Failure::new(error);
-        if !taken {
-            return failure;
-        }
-        let own = &self.container.config.id;
-        let others = self.container.siblings().unwrap_or_default();
-        let holder = others.into_iter().find(|other| {
-            let bound = other.state().bound();
-            other.config.id != *own && bound.iter().any(|bound| bound.host.port() == port)
-        });
-        failure.hint(match holder {
-            Some(other) => format!("Container {} has it.", other.config.name),
-            None => format!("`ss -lntup 'sport = {port}'` tells which program has it."),
-        })
     }
 }
 

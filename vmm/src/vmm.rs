@@ -221,6 +221,7 @@ fn boot(
         neighbours: start.neighbours,
         journal: start.journal,
         tap: start.tap,
+        servers: start.servers,
     };
     plug_network(&mut machine, network, ends)?;
     if let Some(volumes) = volumes(shares, tag, bytes, networked) {
@@ -263,6 +264,7 @@ struct Ends {
     neighbours: Option<Neighbours>,
     journal: Option<network::Files>,
     tap: Option<OwnedFd>,
+    servers: Option<OwnedFd>,
 }
 
 /// The network card behind those, if there is one.
@@ -282,6 +284,10 @@ fn plug_network(
         }
         None => {
             let stack = Stack::new(settings, ends.ports, ends.neighbours, ends.journal);
+            let stack = stack.and_then(|stack| match ends.servers {
+                Some(host) => stack.heed(host),
+                None => Ok(stack),
+            });
             let stack = stack.map_err(VmmError::Network)?;
             machine.plug_for(Server::Network, Net::new(stack, mac))?;
         }
@@ -318,6 +324,7 @@ fn enter_jail(
         .chain(journal)
         .chain(neighbours)
         .chain(&start.tap)
+        .chain(&start.servers)
         .map(AsFd::as_fd)
         .chain([launcher])
         .collect();

@@ -12,7 +12,8 @@ use rustix::net::{
 };
 use virtio::Reader;
 
-use crate::dns::Question;
+use crate::link::Unreachable;
+use crate::servers::Turn;
 use crate::wire;
 
 /// The longest datagram.
@@ -34,11 +35,8 @@ pub(crate) enum Way {
 pub(crate) enum Content {
     Udp,
     Echo,
-    /// Questions to a name server: the last one, if names count, and how many were not answered.
-    Dns {
-        question: Option<Question>,
-        asked: u32,
-    },
+    /// Questions to a name server.
+    Dns(Turn),
 }
 
 /// A flow of datagrams.
@@ -67,6 +65,14 @@ pub(crate) fn open(other: SocketAddr, protocol: u8) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Why a datagram did not arrive, if that is what this error of its socket says.
+pub(crate) fn unreachable(error: Errno) -> Option<Unreachable> {
+    match error {
+        Errno::CONNREFUSED => Some(Unreachable::Port),
+        error => Unreachable::by(error),
+    }
+}
+
 /// Reads a whole datagram of the guest's.
 pub(crate) fn read(frame: &mut Reader<'_>) -> Option<Vec<u8>> {
     let length = frame.left();
@@ -80,10 +86,12 @@ pub(crate) fn read(frame: &mut Reader<'_>) -> Option<Vec<u8>> {
 /// Sends a datagram; one that cannot be sent is lost, as datagrams are.
 pub(crate) fn put(socket: &OwnedFd, bytes: &[u8], to: Option<SocketAddr>) {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let _ = match to {
+    let send = || match to {
         Some(to) => sendto(socket, bytes, flags, &to),
         None => send(socket, bytes, flags),
     };
+    // The first error may be what became of the one before.
+    let _ = send().or_else(|_| send());
 }
 
 /// The next datagram of a socket, if there is one.

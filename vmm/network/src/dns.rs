@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) const PORT: u16 = 53;
 
 const HEADER: usize = 12;
+/// Bytes of a record before its data, with a name that points.
+const RECORD: usize = 12;
 /// Most records of an answer that are looked at.
 const MOST_RECORDS: u16 = 256;
 const A: u16 = 1;
@@ -18,8 +20,8 @@ const INTERNET: u16 = 1;
 const REFUSED: [u8; 2] = [0x81, 0x85];
 /// Those of an answer with authority: the same but code 0.
 const ANSWERED: [u8; 2] = [0x85, 0x80];
-/// Most addresses that are answered: they fit into the shortest message.
-const MOST_ANSWERS: usize = 12;
+/// As many bytes of answers as fit into any message.
+const MOST_ANSWERS: usize = 512;
 
 /// What a message asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,22 +117,30 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// An answer to `query` from whoever must know: these addresses, as far as the question is for such.
-pub(crate) fn answer(query: &[u8], question: &Question, addresses: &[Ipv4Addr]) -> Option<Vec<u8>> {
+/// An answer to `query` from whoever must know: those of these addresses that the question is for.
+pub(crate) fn answer(query: &[u8], question: &Question, addresses: &[IpAddr]) -> Option<Vec<u8>> {
     let mut answer = query.get(..question.end)?.to_vec();
-    let most = addresses.len().min(MOST_ANSWERS);
-    let wanted = addresses.get(..most).filter(|_| question.kind == A);
-    let wanted = wanted.unwrap_or_default();
-    let count = u16::try_from(wanted.len()).ok()?.to_be_bytes();
+    let mut count = 0_u16;
+    for address in addresses {
+        let (kind, bytes) = match address {
+            IpAddr::V4(address) => (A, address.octets().to_vec()),
+            IpAddr::V6(address) => (AAAA, address.octets().to_vec()),
+        };
+        let room = MOST_ANSWERS.saturating_sub(answer.len());
+        if kind != question.kind || bytes.len().saturating_add(RECORD) > room {
+            continue;
+        }
+        count = count.saturating_add(1);
+        // The name of the question, its kind, and seconds for which this holds.
+        answer.extend([0xc0, 12]);
+        answer.extend([kind, INTERNET].map(u16::to_be_bytes).as_flattened());
+        answer.extend([0, 0, 0, 1, 0, u8::try_from(bytes.len()).ok()?]);
+        answer.extend(bytes);
+    }
     if let Some([f0, f1, _, _, c0, c1, rest @ ..]) = answer.get_mut(2..HEADER) {
         [*f0, *f1] = ANSWERED;
-        [*c0, *c1] = count;
+        [*c0, *c1] = count.to_be_bytes();
         rest.fill(0);
-    }
-    for address in wanted {
-        // The name of the question, and seconds for which this holds.
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        answer.extend(address.octets());
     }
     Some(answer)
 }

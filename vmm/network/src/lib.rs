@@ -29,6 +29,7 @@ mod journal;
 mod link;
 mod neighbours;
 mod pace;
+mod servers;
 mod stack;
 mod sys;
 mod tap;
@@ -44,6 +45,7 @@ pub use egress::{Rule, RuleError};
 pub use journal::{Counts, Files};
 pub use neighbours::{HOSTS, Neighbours, link_name, socket_name};
 pub use pace::SLOWEST;
+pub use servers::encode_servers;
 pub use stack::Stack;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use stack::fuzz;
@@ -56,7 +58,7 @@ pub const GATEWAY: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(10, 0, 2, 2),
     Ipv6Addr::new(0xfd68, 0x756c, 0x6c, 0, 0, 0, 0, 2),
 );
-/// The guest, unless another address is chosen.
+/// The guest, unless other addresses are chosen.
 pub const GUEST: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(10, 0, 2, 15),
     Ipv6Addr::new(0xfd68, 0x756c, 0x6c, 0, 0, 0, 0, 0x15),
@@ -79,6 +81,9 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// The guest's address, one of [`GATEWAY`]'s network.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, which [`address_in`] gives; so is its gateway's.
+    #[serde(default = "address6")]
+    pub address6: Ipv6Addr,
     /// The gateway's address is the host's own.
     pub host: bool,
     /// Where the guest may go; `None` is everywhere.
@@ -107,6 +112,7 @@ impl Default for Settings {
         Self {
             mac: MAC,
             address: GUEST.0,
+            address6: GUEST.1,
             host: false,
             egress: None,
             resolvers: Vec::new(),
@@ -114,6 +120,29 @@ impl Default for Settings {
             rates: Rates::default(),
         }
     }
+}
+
+fn address6() -> Ipv6Addr {
+    GUEST.1
+}
+
+/// The IPv6 address that goes with an IPv4 address in one of hull's networks: its last number is written the same in both.
+#[must_use]
+pub fn address_in(subnet: u16, address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, ..] = GATEWAY.1.segments();
+    let [.., last] = address.octets();
+    let tens = u16::from(last / 10 % 10) << 4;
+    let hundreds = u16::from(last / 100) << 8;
+    Ipv6Addr::new(
+        a,
+        b,
+        c,
+        subnet,
+        0,
+        0,
+        0,
+        hundreds | tens | u16::from(last % 10),
+    )
 }
 
 /// A transport protocol.

@@ -1,11 +1,11 @@
 //! What the gateway says for itself: where it and the guest's neighbours are on the link (ARP, NDP), that it is there (echo), and that
 //! something cannot be reached. Each answer is a whole frame. Refuses to know flows.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rustix::io::Errno;
 use virtio::Reader;
 
-use crate::GATEWAY;
 use crate::wire::{self, ARP, Ends, ICMP, ICMPV6, Mac};
 
 /// The gateway's hardware address.
@@ -19,14 +19,8 @@ const ECHO: (u8, u8) = (8, 128);
 const ECHO_REPLY: (u8, u8) = (0, 129);
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-
-/// Whether this is the gateway's address.
-pub(crate) fn is_gateway(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address == GATEWAY.0,
-        IpAddr::V6(address) => address == GATEWAY.1,
-    }
-}
+/// Those of neighbour discovery.
+const NDP: std::ops::RangeInclusive<u8> = 133..=137;
 
 /// The answer to an ARP packet that asks for an address that `is_here`: all of them are where the gateway is.
 pub(crate) fn arp(frame: &mut Reader<'_>, is_here: impl Fn(Ipv4Addr) -> bool) -> Option<Vec<u8>> {
@@ -50,11 +44,20 @@ pub(crate) fn arp(frame: &mut Reader<'_>, is_here: impl Fn(Ipv4Addr) -> bool) ->
     Some(out)
 }
 
-/// The answer to a neighbour solicitation, from whoever it is: the gateway's, if it is asked for.
-pub(crate) fn neighbour(mac: Mac, source: IpAddr, frame: &mut Reader<'_>) -> Option<Vec<u8>> {
-    let [kind, code, _, _, _, _, _, _] = frame.read_array().ok()?;
-    let target: [u8; 16] = frame.read_array().ok()?;
-    let asked = (kind, code) == (SOLICITATION, 0) && target == GATEWAY.1.octets();
+/// Whether a message of ICMPv6 is between those on one link alone.
+pub(crate) fn is_of_link(message: &[u8]) -> bool {
+    message.first().is_some_and(|kind| NDP.contains(kind))
+}
+
+/// The answer to a neighbour solicitation, from whoever it is, that asks for an address that `is_here`.
+pub(crate) fn neighbour(
+    mac: Mac,
+    source: IpAddr,
+    message: &[u8],
+    is_here: impl Fn(Ipv6Addr) -> bool,
+) -> Option<Vec<u8>> {
+    let target: [u8; 16] = *message.get(8..)?.first_chunk()?;
+    let asked = message.starts_with(&[SOLICITATION, 0]) && is_here(target.into());
     if !asked || source.is_unspecified() {
         return None;
     }
@@ -66,7 +69,7 @@ pub(crate) fn neighbour(mac: Mac, source: IpAddr, frame: &mut Reader<'_>) -> Opt
     let ends = Ends {
         guest_mac: mac,
         gateway_mac: GATEWAY_MAC,
-        source: GATEWAY.1.into(),
+        source: Ipv6Addr::from(target).into(),
         destination: source,
     };
     // Neighbours believe nothing that has passed a router: 255 hops are left.
@@ -77,13 +80,12 @@ pub(crate) fn neighbour(mac: Mac, source: IpAddr, frame: &mut Reader<'_>) -> Opt
     Some(out)
 }
 
-/// An echo request: its identifier and all of it.
-pub(crate) fn echo(v6: bool, frame: &mut Reader<'_>) -> Option<(u16, Vec<u8>)> {
-    let message = crate::datagram::read(frame)?;
+/// The identifier of an echo request.
+pub(crate) fn echo(v6: bool, message: &[u8]) -> Option<u16> {
     let wanted = if v6 { ECHO.1 } else { ECHO.0 };
     match message.get(..8)? {
         [kind, 0, _, _, high, low, _, _] if *kind == wanted => {
-            Some((u16::from_be_bytes([*high, *low]), message))
+            Some(u16::from_be_bytes([*high, *low]))
         }
         _ => None,
     }
@@ -119,18 +121,35 @@ pub(crate) fn message_frame(ends: &Ends, mut message: Vec<u8>) -> Vec<u8> {
 /// Why something cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreachable {
+    /// No way leads there.
+    Network,
     /// Nobody is there.
     Host,
     /// Nobody listens there.
     Port,
 }
 
+impl Unreachable {
+    /// Why, by what the host says when it is to go there; `None` where it means something else.
+    pub(crate) fn by(error: Errno) -> Option<Self> {
+        match error {
+            Errno::NETUNREACH | Errno::NETDOWN | Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL => {
+                Some(Self::Network)
+            }
+            Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::ACCESS | Errno::PERM => Some(Self::Host),
+            _ => None,
+        }
+    }
+}
+
 /// Tells the guest that a packet of `protocol`, of `ends` as an answer to it would have them, could not be delivered; `head` is
 /// what begins its payload.
 pub(crate) fn unreachable(ends: &Ends, protocol: u8, head: &[u8], why: Unreachable) -> Vec<u8> {
     let (kind, code) = match (ends.source, why) {
+        (IpAddr::V4(_), Unreachable::Network) => (3, 0),
         (IpAddr::V4(_), Unreachable::Host) => (3, 1),
         (IpAddr::V4(_), Unreachable::Port) => (3, 3),
+        (IpAddr::V6(_), Unreachable::Network) => (1, 0),
         (IpAddr::V6(_), Unreachable::Host) => (1, 3),
         (IpAddr::V6(_), Unreachable::Port) => (1, 4),
     };

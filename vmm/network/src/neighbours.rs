@@ -2,7 +2,8 @@
 //! address, and beside it a link whose text is what it is called. Refuses to know what is sent.
 //!
 //! Whoever has bound a socket is named by the host's kernel, so nobody can send as somebody else, whatever became of its process.
-//! A message is a protocol's number and a packet's payload; an empty one is nothing, and is how one finds out who is there.
+//! A message is a protocol's number, with [`OVER_IPV6`] where that is meant, and a packet's payload; an empty one is nothing, and is how one
+//! finds out who is there. Addresses are IPv4's throughout: those of IPv6 follow from them.
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
@@ -17,6 +18,9 @@ use crate::GATEWAY;
 
 /// Last numbers of addresses that guests can have.
 pub const HOSTS: std::ops::RangeInclusive<u8> = 3..=254;
+
+/// The bit of a message's first byte that tells IPv6 from IPv4.
+pub(crate) const OVER_IPV6: u8 = 0x80;
 
 /// What a guest's socket is called in its network's directory.
 #[must_use]
@@ -46,13 +50,14 @@ impl Neighbours {
         self.socket.as_fd()
     }
 
-    /// Sends a message; one that there is no room for is lost. An error means that nobody is there.
-    pub(crate) fn send(&self, to: Ipv4Addr, message: &[u8]) -> Result<(), Errno> {
+    /// Sends a message, if there is room for it; whether there was. An error means that nobody is there.
+    pub(crate) fn send(&self, to: Ipv4Addr, message: &[u8]) -> Result<bool, Errno> {
         let directory = self.directory.as_raw_fd();
         let path = format!("{}{directory}/{}", self.prefix, socket_name(to));
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         match sendto(&self.socket, message, flags, &SocketAddrUnix::new(path)?) {
-            Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -6,11 +6,12 @@ mod connections;
 mod datagrams;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod names;
 mod neighbours;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,9 +29,10 @@ use crate::journal::{Denied, Files, Journal};
 use crate::link::{self, GATEWAY_MAC, Unreachable};
 use crate::neighbours::Neighbours;
 use crate::pace::Pace;
+use crate::servers::Servers;
 use crate::tcp::{self, Connection};
 use crate::wire::{self, Ends, Ip, Mac, Segment};
-use crate::{GATEWAY, GUEST, Port, Settings, dns};
+use crate::{GATEWAY, Port, Settings, dns};
 
 /// Most flows at a time.
 const MOST_FLOWS: usize = 18_000;
@@ -46,6 +48,8 @@ const BATCH: usize = 64;
 /// The marks of the clock, and of the one for a line that is busy; flows have their numbers.
 const CLOCK: u64 = u64::MAX;
 const LINE: u64 = u64::MAX - 1;
+/// That of the host's word about name servers.
+const SERVERS: u64 = u64::MAX - 2;
 
 /// Events of connections.
 const CONNECTION: EventFlags = EventFlags::IN
@@ -76,6 +80,9 @@ pub struct Stack {
     egress: Egress,
     journal: Journal,
     neighbours: Option<Neighbours>,
+    /// A packet for one of them that had no room for it, and those that had none for so long that nobody waits for them.
+    held: Option<neighbours::Held>,
+    deaf: HashSet<Ipv4Addr>,
     watch: OwnedFd,
     clock: OwnedFd,
     /// How many ticks the clock was set to; 0 if it stands.
@@ -89,8 +96,7 @@ pub struct Stack {
     now: fn() -> u64,
     flows: Flows<Flow>,
     guest_mac: Mac,
-    /// The resolver that is asked now.
-    resolver: usize,
+    servers: Servers,
     backlog: usize,
     small: VecDeque<Small>,
     small_bytes: usize,
@@ -131,13 +137,15 @@ impl Stack {
             egress: Egress::new(settings.egress.clone()),
             journal: Journal::new(journal),
             neighbours,
+            held: None,
+            deaf: HashSet::new(),
             guest_mac: settings.mac,
+            servers: Servers::new(settings.resolvers.clone()),
             settings,
             watch,
             clock,
             set: 0,
             flows: Flows::new(MOST_FLOWS),
-            resolver: 0,
             backlog: 0,
             small: VecDeque::new(),
             small_bytes: 0,
@@ -156,9 +164,25 @@ impl Stack {
         Ok(stack)
     }
 
+    /// The same, which asks `host` whether names are resolved by others now: any message to it is that question, and its answer is what
+    /// [`crate::encode_servers`] makes.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`.
+    pub fn heed(mut self, host: OwnedFd) -> io::Result<Self> {
+        let mark = EventData::new_u64(SERVERS);
+        epoll::add(&self.watch, &host, mark, datagram::EVENTS)?;
+        self.servers.heed(host);
+        Ok(self)
+    }
+
     /// Watches a socket for the flow that is inserted next.
     fn watch(&self, socket: impl AsFd, events: EventFlags) -> Result<(), Errno> {
-        let mark = u64::try_from(self.flows.next_number()).unwrap_or(CLOCK);
+        self.watch_for(self.flows.next_number(), socket, events)
+    }
+
+    fn watch_for(&self, number: usize, socket: impl AsFd, events: EventFlags) -> Result<(), Errno> {
+        let mark = u64::try_from(number).unwrap_or(CLOCK);
         epoll::add(&self.watch, socket, EventData::new_u64(mark), events)
     }
 
@@ -176,7 +200,15 @@ impl Stack {
     fn guest(&self, remote: IpAddr) -> IpAddr {
         match remote {
             IpAddr::V4(_) => self.settings.address.into(),
-            IpAddr::V6(_) => GUEST.1.into(),
+            IpAddr::V6(_) => self.settings.address6.into(),
+        }
+    }
+
+    /// Whether this is the gateway's address.
+    fn is_gateway(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address == GATEWAY.0,
+            IpAddr::V6(address) => address == self.address6_of(GATEWAY.0),
         }
     }
 
@@ -203,11 +235,9 @@ impl Stack {
     /// Where a packet to this address really goes; `None` if nowhere.
     fn route(&self, address: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
         let number = port.unwrap_or(0);
-        if link::is_gateway(address) {
+        if self.is_gateway(address) {
             if number == dns::PORT {
-                let resolvers = &self.settings.resolvers;
-                let place = self.resolver.checked_rem(resolvers.len())?;
-                return Some((*resolvers.get(place)?, dns::PORT).into());
+                return self.servers.at(self.servers.current());
             }
             // Only what listens can be reached this way.
             let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -215,7 +245,8 @@ impl Stack {
         }
         let own = match address {
             IpAddr::V4(address) => address.octets().get(..3) == GATEWAY.0.octets().get(..3),
-            IpAddr::V6(address) => address.segments().get(..4) == GATEWAY.1.segments().get(..4),
+            // Nor is another of hull's networks anywhere.
+            IpAddr::V6(address) => address.segments().get(..3) == GATEWAY.1.segments().get(..3),
         };
         let allowed = !own && self.egress.allows(address, port);
         allowed.then_some((address, number).into())
@@ -249,10 +280,9 @@ impl Stack {
 
     fn packet(&mut self, mac: Mac, ip: Ip, mut frame: Reader<'_>) -> Option<()> {
         let (source, remote) = (ip.source, ip.destination);
-        if ip.protocol == wire::ICMPV6 && !link::is_gateway(remote) && is_link(remote) {
-            let answer = link::neighbour(mac, source, &mut frame)?;
-            self.say(answer, None);
-            return Some(());
+        if ip.protocol == wire::ICMPV6 && is_link(remote) {
+            let message = datagram::read(&mut frame)?;
+            return self.solicited(mac, source, &message);
         }
         // Nobody else is on this link.
         if source != self.guest(remote) || source.is_ipv4() != remote.is_ipv4() {
@@ -260,7 +290,7 @@ impl Stack {
         }
         self.guest_mac = mac;
         if let Some(neighbour) = self.neighbour(remote) {
-            return self.send_neighbour(neighbour, ip.protocol, frame);
+            return self.send_neighbour(neighbour, remote.is_ipv6(), ip.protocol, frame);
         }
         match ip.protocol {
             wire::TCP => self.tcp(remote, frame),
@@ -269,6 +299,14 @@ impl Stack {
             wire::ICMPV6 if remote.is_ipv6() => self.echo(remote, frame),
             _ => None,
         }
+    }
+
+    /// The guest asks where somebody is on its link, or makes sure of it.
+    fn solicited(&mut self, mac: Mac, source: IpAddr, message: &[u8]) -> Option<()> {
+        let is_here = |address| self.is_on_link6(address);
+        let answer = link::neighbour(mac, source, message, is_here)?;
+        self.say(answer, None);
+        Some(())
     }
 
     /// Writes the next frame for the guest.

@@ -30,10 +30,12 @@ const MOST_DATA: usize = 65_535 - 40 - TCP_LENGTH;
 const LEAST_ROOM: usize = 1460;
 /// A segment size smaller than this is raised to it.
 const LEAST_SEGMENT: usize = 88;
-/// Ticks without an answer after which the guest is given the same again; doubled each time.
+/// Ticks without an answer after which the guest is given the same again; doubled each time, up to four seconds: nothing is lost but what
+/// the guest had no room for, and nobody else is on the link.
 const PATIENCE: u32 = 2;
-/// How often it is given the same.
-const ATTEMPTS: u32 = 6;
+const DOUBLED: u32 = 3;
+/// How often it is given the same: two minutes in all, for which Linux tries to connect.
+const ATTEMPTS: u32 = 33;
 /// A guest says so often that it misses something before it is believed.
 const COMPLAINTS: u8 = 3;
 
@@ -59,6 +61,8 @@ pub(crate) enum Next {
     End,
     /// It is over, and the guest must be told.
     Reset,
+    /// It never was: the host could not connect.
+    Refused(Errno),
 }
 
 /// One connection.
@@ -88,6 +92,8 @@ pub(crate) struct Connection {
     guest_ended: bool,
     /// Our FIN is among what was sent.
     finished: bool,
+    /// The host's socket is broken: what it still has for the guest comes first, then a reset.
+    failed: bool,
     must_acknowledge: bool,
     /// The window last told was nearly nothing.
     narrow: bool,
@@ -118,6 +124,7 @@ impl Connection {
             host_ended: false,
             guest_ended: false,
             finished: false,
+            failed: false,
             must_acknowledge: false,
             narrow: false,
             complaints: 0,
@@ -173,6 +180,17 @@ impl Connection {
         }
     }
 
+    /// As much as is known of what the guest asked for this with.
+    pub(crate) fn syn(&self) -> Segment {
+        Segment {
+            source: self.local.1,
+            destination: self.remote.1,
+            sequence: self.expected.wrapping_sub(1),
+            flags: flag::SYN,
+            ..Segment::default()
+        }
+    }
+
     /// A segment from the other end, in its present state.
     fn segment(&self) -> Segment {
         let syn = matches!(self.phase, Phase::Opening { .. });
@@ -199,6 +217,21 @@ impl Connection {
         let _ = sockopt::set_socket_linger(&self.socket, Some(std::time::Duration::ZERO));
     }
 
+    /// The host's socket says that there is nothing more to be had from it.
+    pub(crate) fn fail(&mut self, error: Errno) -> Next {
+        match self.phase {
+            // The guest's own patience is as long as the host's.
+            Phase::Connecting if error == Errno::TIMEDOUT => Next::End,
+            Phase::Connecting => Next::Refused(error),
+            Phase::Open if !self.finished => {
+                self.backlog = Vec::new();
+                (self.failed, self.readable) = (true, true);
+                self.after()
+            }
+            _ => Next::Reset,
+        }
+    }
+
     /// What is to be done now.
     fn after(&self) -> Next {
         if self.guest_ended && self.backlog.is_empty() && self.finished && self.in_flight() == 0 {
@@ -210,7 +243,9 @@ impl Connection {
             };
         }
         let may_send = (self.readable || self.host_ended) && !self.finished;
-        match self.must_acknowledge || may_send && self.room() != 0 {
+        // A reset needs no room.
+        let must_reset = self.failed && !self.readable;
+        match self.must_acknowledge || must_reset || may_send && self.room() != 0 {
             true => Next::Send,
             false => Next::Wait,
         }
@@ -236,7 +271,7 @@ impl Connection {
                 Ok(sent) => done = done.saturating_add(sent),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                Err(_) => return Next::Reset,
+                Err(error) => return self.fail(error),
             }
         }
         self.backlog.drain(..done.min(self.backlog.len()));
@@ -255,9 +290,9 @@ impl Connection {
     /// Something happened to the host's socket.
     pub(crate) fn event(&mut self, events: EventFlags) -> Next {
         if events.intersects(EventFlags::ERR | EventFlags::HUP) {
-            let failed = !matches!(sockopt::socket_error(&self.socket), Ok(Ok(())));
-            if failed {
-                return Next::Reset;
+            match sockopt::socket_error(&self.socket) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) | Err(error) => return self.fail(error),
             }
         }
         if self.phase == Phase::Connecting {
@@ -284,7 +319,7 @@ impl Connection {
             return Next::Wait;
         }
         self.ticks = self.ticks.saturating_add(1);
-        if self.ticks < PATIENCE << self.attempts {
+        if self.ticks < PATIENCE << self.attempts.min(DOUBLED) {
             return Next::Wait;
         }
         self.attempts = self.attempts.saturating_add(1);

@@ -17,7 +17,7 @@ use crate::container::{
 };
 use crate::failure::Failure;
 use crate::library::Library;
-use crate::networks::{Membership, NetworkError, Networks};
+use crate::networks::{self, Membership, NetworkError, Networks};
 use crate::policy::Policy;
 use crate::registry::{Fetch, When};
 use crate::supervise::{self, Parts};
@@ -368,6 +368,7 @@ fn membership(
         }
         error => error.into(),
     })?;
+    card.address6 = network::address_in(networks::subnet(name), card.address);
     let membership = Membership {
         name: name.to_owned(),
         aliases: args.network.network_alias.clone(),

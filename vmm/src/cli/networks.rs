@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -134,9 +135,10 @@ fn list(args: &LsArgs, networks: &Networks) -> Result<ExitCode, Failure> {
 
 /// The network with its subnet and those who are in it.
 fn whole(network: &Named, containers: &Containers) -> Result<Value, NetworkError> {
-    let prefix = ::network::PREFIX.0;
+    let (prefix, prefix6) = ::network::PREFIX;
     let gateway = ::network::GATEWAY.0;
     let [a, b, c, _] = gateway.octets();
+    let address6 = |address| ::network::address_in(networks::subnet(&network.name), address);
     let members = networks::members(&network.name, containers)?;
     let members = members.into_iter().filter_map(|member| {
         let card = member.config.machine.network.as_ref()?;
@@ -144,6 +146,7 @@ fn whole(network: &Named, containers: &Containers) -> Result<Value, NetworkError
             "Name": member.config.name,
             "MacAddress": Mac(card.mac).to_string(),
             "IPv4Address": format!("{}/{prefix}", card.address),
+            "IPv6Address": format!("{}/{prefix6}", card.address6),
         });
         Some((member.config.id, about))
     });
@@ -153,6 +156,9 @@ fn whole(network: &Named, containers: &Containers) -> Result<Value, NetworkError
         let config = json!([{
             "Subnet": format!("{a}.{b}.{c}.0/{prefix}"),
             "Gateway": gateway.to_string(),
+        }, {
+            "Subnet": format!("{}/{prefix6}", address6(Ipv4Addr::UNSPECIFIED)),
+            "Gateway": address6(gateway).to_string(),
         }]);
         map.insert("IPAM".to_owned(), json!({ "Config": config }));
         map.insert("Containers".to_owned(), Value::Object(members));

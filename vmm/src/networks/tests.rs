@@ -112,6 +112,14 @@ fn no_two_containers_of_a_network_have_one_address() {
 }
 
 #[test]
+fn networks_have_ipv6_networks_of_their_own() {
+    let of = ["back", "front", "", "a", "b"].map(subnet);
+    let different: BTreeSet<u16> = of.into_iter().chain([0]).collect();
+    assert_eq!(different.len(), 6, "{of:x?}");
+    assert_eq!(subnet("back"), subnet("back"));
+}
+
+#[test]
 fn who_joins_is_there_under_all_its_names_and_takes_the_place_of_who_was_killed() {
     let home = Home::new();
     home.networks.create("back", BTreeMap::new()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Rates, Settings};
+use ::network::{GATEWAY, GUEST, MAC, MTU, PREFIX, Rates, Settings, address_in};
 use protocol::Network;
 
 use super::{PlanError, is_hostname};
@@ -88,6 +88,7 @@ pub(super) fn settings(args: &RunArgs) -> Result<Option<Settings>, PlanError> {
     Ok(Some(Settings {
         mac,
         address,
+        address6: GUEST.1,
         host,
         egress: (!flags.egress.is_empty()).then(|| rules.collect()),
         resolvers: args.inside.dns.clone(),
@@ -104,12 +105,14 @@ pub(super) fn setup(settings: &Settings) -> Network {
 /// The addresses of such a card.
 pub(crate) fn card(settings: &Settings) -> Card {
     let own = |address, bits| Cidr { address, bits };
+    let [_, _, _, subnet, ..] = settings.address6.segments();
+    let gateway6 = address_in(subnet, GATEWAY.0);
     Card {
         addresses: vec![
             own(settings.address.into(), PREFIX.0),
-            own(GUEST.1.into(), PREFIX.1),
+            own(settings.address6.into(), PREFIX.1),
         ],
-        ways: vec![Way::out(GATEWAY.0.into()), Way::out(GATEWAY.1.into())],
+        ways: vec![Way::out(GATEWAY.0.into()), Way::out(gateway6.into())],
     }
 }
 

@@ -63,7 +63,7 @@ fn a_port_that_is_taken_is_named() {
     let port = bound[0].host.port();
     let same = Publish { host: port, ..any };
     let error = bind_all(&[same]).unwrap_err();
-    assert!(error.taken && error.port == port);
+    assert!(error.taken && error.address == (Ipv4Addr::LOCALHOST, port).into());
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}/tcp")));
     drop(sockets);
     assert!(bind_all(&[same]).is_ok());

@@ -21,3 +21,35 @@ fn reads_what_counts() {
 fn a_host_without_servers_asks_itself() {
     assert_eq!(parse("").servers, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
 }
+
+#[test]
+fn who_follows_hears_of_other_servers_once_and_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    let write = |text: &str| {
+        let new = directory.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &path).unwrap();
+    };
+    write("nameserver 192.0.2.1\n");
+    let (mut following, asks) = Following::of(path.to_str().unwrap().to_owned().leak()).unwrap();
+    let mut ask = || {
+        send(&asks, &[0], SendFlags::empty()).unwrap();
+        assert!(following.answer());
+        let mut answer = [0; 64];
+        let heard = recv(&asks, &mut answer[..], RecvFlags::DONTWAIT);
+        heard.ok().map(|(length, _)| answer[..length].to_vec())
+    };
+    assert_eq!(ask(), None);
+    write("nameserver 192.0.2.2\nnameserver 2001:db8::2\n");
+    let servers = ["192.0.2.2", "2001:db8::2"].map(|server| server.parse().unwrap());
+    assert_eq!(ask(), Some(network::encode_servers(&servers)));
+    assert_eq!(ask(), None);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        ask(),
+        Some(network::encode_servers(&[Ipv4Addr::LOCALHOST.into()]))
+    );
+    drop(asks);
+    assert!(!following.answer(), "its network is gone");
+}

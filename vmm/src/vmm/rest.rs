@@ -83,11 +83,13 @@ pub(super) fn pour(
     let (neighbours, journal) = (neighbours.transpose()?, journal.transpose()?);
     let settings = start.config.network.clone();
     let tap = start.tap.as_ref().map(copy).transpose()?;
+    let servers = start.servers.as_ref().map(copy).transpose()?;
     let ends = super::Ends {
         ports,
         neighbours,
         journal,
         tap,
+        servers,
     };
     plug_network(&mut machine, settings, ends)?;
     timings.built = now();

@@ -37,6 +37,8 @@ const JOURNAL: usize = 2;
 const NEIGHBOURS: usize = 2;
 /// The device of a network card.
 const TAP: usize = 1;
+/// Where a network asks whom to ask for names.
+const SERVERS: usize = 1;
 /// Most shares.
 pub(crate) const MOST_SHARES: usize = 64;
 /// All at once.
@@ -47,6 +49,7 @@ const MOST_DESCRIPTORS: usize = FIXED_DESCRIPTORS
     + JOURNAL
     + NEIGHBOURS
     + TAP
+    + SERVERS
     + MOST_SHARES;
 
 /// All that a VMM process needs.
@@ -72,6 +75,8 @@ pub(crate) struct Start {
     pub(crate) neighbours: Option<Neighbours>,
     /// The device that its network card leads to, instead of a network of ours: a tap without a header of its own but virtio's.
     pub(crate) tap: Option<OwnedFd>,
+    /// Who tells the network what name servers the host has now, when asked.
+    pub(crate) servers: Option<OwnedFd>,
     /// Directories and files of the host that the guest finds, by these numbers, in its one file system device.
     pub(crate) shares: Vec<Share>,
     /// What is to become of the machine.
@@ -136,6 +141,7 @@ struct Letter {
     journal: bool,
     neighbours: bool,
     tap: bool,
+    servers: bool,
     shares_read_only: Vec<bool>,
     goal: Purpose,
 }
@@ -151,7 +157,9 @@ impl Letter {
         };
         let shares = self.shares_read_only.len();
         let tap = if self.tap { TAP } else { 0 };
-        rest + self.read_only.len() + shares + self.ports.len() + journal + neighbours + tap
+        let servers = if self.servers { SERVERS } else { 0 };
+        let network = self.ports.len() + journal + neighbours + tap + servers;
+        rest + self.read_only.len() + shares + network
     }
 }
 
@@ -221,6 +229,7 @@ impl Start {
             journal: self.journal.is_some(),
             neighbours: self.neighbours.is_some(),
             tap: self.tap.is_some(),
+            servers: self.servers.is_some(),
         };
         let journal = self.journal.iter();
         let neighbours = self.neighbours.iter();
@@ -239,6 +248,7 @@ impl Start {
             .chain(self.ports.iter().map(|port| &port.socket))
             .chain(neighbours.flat_map(|way| [&way.socket, &way.directory]))
             .chain(&self.tap)
+            .chain(&self.servers)
             .chain(journal.flat_map(|files| [&files.log, &files.counts]))
             .map(AsFd::as_fd)
             .collect();
@@ -336,10 +346,14 @@ impl Start {
                 _ => return Err(StartError::Descriptors(count)),
             },
         };
-        let tap = match letter.tap {
-            true => Some(descriptors.next().ok_or(StartError::Descriptors(count))?),
-            false => None,
+        let mut one = |is_there: bool| match is_there {
+            true => descriptors
+                .next()
+                .map(Some)
+                .ok_or(StartError::Descriptors(count)),
+            false => Ok(None),
         };
+        let (tap, servers) = (one(letter.tap)?, one(letter.servers)?);
         let journal = match (descriptors.next(), descriptors.next()) {
             (Some(log), Some(counts)) => Some(Files { log, counts }),
             _ => None,
@@ -356,6 +370,7 @@ impl Start {
             journal,
             neighbours,
             tap,
+            servers,
             shares,
         })
     }

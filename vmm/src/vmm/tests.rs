@@ -56,6 +56,7 @@ fn report(kvm: &str, kernel: &[u8], disk: &[u8]) -> (Report, Duration) {
         journal: None,
         neighbours: None,
         tap: None,
+        servers: None,
         shares: Vec::new(),
     };
     start.send(&ours).unwrap();
@@ -141,6 +142,7 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         journal: None,
         neighbours: None,
         tap: None,
+        servers: None,
         goal: Goal::Boot,
         shares: Vec::new(),
     };

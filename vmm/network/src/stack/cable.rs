@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, Event};
 use rustix::time::Timespec;
 use virtio::{HEADER, Link, Offload, Reader, Received, Writer};
 
-use super::{BATCH, CLOCK, Flow, LINE, Stack};
+use super::{BATCH, CLOCK, Flow, LINE, SERVERS, Stack};
 use crate::{link, wire};
 
 impl Link for Stack {
@@ -28,12 +28,16 @@ impl Link for Stack {
             match event.data.u64() {
                 CLOCK => self.tick(),
                 LINE => self.line_free(),
+                SERVERS => self.hear_of_servers(),
                 mark => self.event(usize::try_from(mark).unwrap_or(usize::MAX), event.flags),
             }
         }
     }
 
     fn may_transmit(&mut self) -> bool {
+        if !self.deliver_held() {
+            return false;
+        }
         let wait = self
             .outward
             .as_ref()
@@ -114,6 +118,7 @@ impl Link for Stack {
                 self.end(number);
             }
         }
+        self.held = None;
         self.small.clear();
         self.small_bytes = 0;
     }

@@ -13,7 +13,7 @@ const TICK: i64 = 250_000_000;
 pub(super) const SLOW: u32 = 40;
 /// Ticks after which what passed is written down.
 pub(super) const COUNTED: u32 = 4;
-/// Ticks without a datagram after which a flow is forgotten: a minute, and ten seconds for an answered question.
+/// Ticks without a datagram after which a flow is forgotten: a minute, and ten seconds for a question.
 const IDLE: u32 = 240;
 const IDLE_DNS: u32 = 40;
 
@@ -63,13 +63,14 @@ impl Stack {
                 Some((_, Flow::Datagrams(flow))) => {
                     flow.idle = flow.idle.saturating_add(passed);
                     let most = match flow.content {
-                        Content::Dns { .. } => IDLE_DNS,
+                        Content::Dns(_) => IDLE_DNS,
                         _ => IDLE,
                     };
                     if flow.idle > most {
                         self.end(number);
                     } else {
                         slow = true;
+                        fast |= self.await_answer(number, passed);
                     }
                 }
                 _ => {}

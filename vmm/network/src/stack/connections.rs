@@ -13,7 +13,7 @@ use virtio::Reader;
 use super::{BATCH, CLOCK, CONNECTION, COUNTED, Flow, MOST_BACKLOG, Stack};
 use crate::flows::Key;
 use crate::journal::Denied;
-use crate::link::{self, Unreachable};
+use crate::link::Unreachable;
 use crate::tcp::{Connection, Next};
 use crate::wire::{self, Segment, flag};
 use crate::{GATEWAY, Transport, datagram, dns};
@@ -44,17 +44,28 @@ impl Stack {
         }
         if segment.has(flag::SYN) && !segment.has(flag::ACK) {
             match self.connect(&key, &segment) {
-                Ok(()) => return Some(()),
-                Err(Errno::NETUNREACH | Errno::HOSTUNREACH) => {
-                    let mut head = Vec::new();
-                    wire::write_tcp(&mut head, &segment, 0);
-                    self.say_unreachable(remote, wire::TCP, &head, Unreachable::Host);
-                    return Some(());
-                }
-                Err(_) => {}
+                Ok(()) => {}
+                Err(error) => self.refuse(remote, &segment, error),
             }
+            return Some(());
         }
-        let length = u32::try_from(frame.left()).unwrap_or(0);
+        self.say_reset(remote, &segment, frame.left());
+        Some(())
+    }
+
+    /// Tells the guest why the host cannot connect it.
+    pub(super) fn refuse(&mut self, remote: IpAddr, syn: &Segment, error: Errno) {
+        let Some(why) = Unreachable::by(error) else {
+            return self.say_reset(remote, syn, 0);
+        };
+        let mut head = Vec::new();
+        wire::write_tcp(&mut head, syn, 0);
+        self.say_unreachable(remote, wire::TCP, &head, why);
+    }
+
+    /// The answer to a segment, with so much data, of no connection.
+    fn say_reset(&mut self, remote: IpAddr, segment: &Segment, data: usize) {
+        let length = u32::try_from(data).unwrap_or(0);
         let length = length
             .wrapping_add(segment.has(flag::SYN).into())
             .wrapping_add(segment.has(flag::FIN).into());
@@ -71,14 +82,13 @@ impl Stack {
             ..Segment::default()
         };
         self.say_segment(remote, &reset);
-        Some(())
     }
 
     /// The guest wants to connect.
     pub(super) fn connect(&mut self, key: &Key, syn: &Segment) -> Result<(), Errno> {
         let (remote, port) = key.remote;
         // Names within a stream are not looked at.
-        let unseen = self.egress.is_restricted() && link::is_gateway(remote) && port == dns::PORT;
+        let unseen = self.egress.is_restricted() && self.is_gateway(remote) && port == dns::PORT;
         if unseen {
             self.deny(Denied::Tcp((remote, port).into()));
             return Err(Errno::CONNREFUSED);
@@ -205,12 +215,23 @@ impl Stack {
                 }
                 self.end(number);
             }
+            Next::Refused(error) => {
+                if let Some((Some(key), Flow::Tcp(connection))) = self.flows.get(number) {
+                    let syn = connection.syn();
+                    self.refuse(key.remote.0, &syn, error);
+                }
+                self.end(number);
+            }
         }
     }
 
     pub(super) fn end(&mut self, number: usize) {
-        if let Some(Flow::Tcp(connection)) = self.flows.remove(number) {
-            self.backlog = self.backlog.saturating_sub(connection.backlog());
+        match self.flows.remove(number) {
+            Some(Flow::Tcp(connection)) => {
+                self.backlog = self.backlog.saturating_sub(connection.backlog());
+            }
+            Some(Flow::Datagrams(_)) => self.servers.forget(number),
+            _ => {}
         }
     }
 }

@@ -1,16 +1,15 @@
-//! Datagrams in the stack: UDP, echoes, and questions to name servers.
+//! Datagrams in the stack: UDP and echoes, and the answers of name servers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, connect, recvfrom};
+use rustix::net::{RecvFlags, recvfrom};
 use virtio::Reader;
 
 use super::{Flow, SLOW, Stack};
 use crate::datagram::{self, Content, Datagrams, Way};
 use crate::flows::Key;
-use crate::journal::Denied;
 use crate::link::{self, Unreachable};
 use crate::{dns, wire};
 
@@ -23,56 +22,32 @@ impl Stack {
             remote: (remote, port),
         };
         let length = frame.left();
-        let query = match port == dns::PORT && link::is_gateway(remote) {
-            true => datagram::read(&mut frame)?,
-            false => Vec::new(),
-        };
-        if let Some(answer) = self.name_of_neighbour(&query) {
-            return self.say_datagram(&key, &answer);
+        if port == dns::PORT && self.is_gateway(remote) {
+            let query = datagram::read(&mut frame)?;
+            return self.ask(&key, &query);
         }
         let number = match self.flows.find(&key) {
             Some(number) => number,
             None => match self.open(&key, Some(port)) {
-                Some(number) => number,
-                None => {
-                    let mut head = Vec::new();
-                    wire::write_udp(&mut head, guest, port, length);
-                    self.say_unreachable(remote, wire::UDP, &head, Unreachable::Port);
-                    return None;
-                }
+                Ok(number) => number,
+                Err(why) => return self.say_lost(&key, length, why),
             },
         };
-        let resolvers = self.settings.resolvers.len();
         let (_, Flow::Datagrams(flow)) = self.flows.get(number)? else {
             return None;
         };
         flow.idle = 0;
-        match (&mut flow.content, &flow.way) {
-            (Content::Dns { question, asked }, Way::Own(socket)) => {
-                if *asked != 0 && resolvers > 1 {
-                    // The one asked before does not answer.
-                    self.resolver = self.resolver.wrapping_add(1);
-                    let place = self.resolver.checked_rem(resolvers)?;
-                    let next = self.settings.resolvers.get(place)?;
-                    let _ = connect(socket, &SocketAddr::new(*next, dns::PORT));
+        match &flow.way {
+            Way::Own(socket) => {
+                // One that cannot be sent is lost; why, may be what became of the one before.
+                let sent = frame.send(socket.as_fd(), frame.left());
+                if let Some(error) = sent.err().as_ref().and_then(Errno::from_io_error)
+                    && let Some(why) = datagram::unreachable(error)
+                {
+                    return self.say_lost(&key, length, why);
                 }
-                if self.egress.is_restricted() {
-                    let asked = dns::question(&query)?;
-                    if !self.egress.allows_name(&asked.name) {
-                        let answer = dns::refusal(&query, &asked)?;
-                        self.deny(Denied::Name(asked.name));
-                        return self.say_datagram(&key, &answer);
-                    }
-                    *question = Some(asked);
-                }
-                *asked = asked.saturating_add(1);
-                datagram::put(socket, &query, None);
             }
-            (_, Way::Own(socket)) => {
-                // One that cannot be sent is lost.
-                let _ = frame.send(socket.as_fd(), frame.left());
-            }
-            (_, Way::Port(port, peer)) => {
+            Way::Port(port, peer) => {
                 let (port, peer) = (*port, *peer);
                 let bytes = datagram::read(&mut frame)?;
                 if let (_, Flow::Port(port)) = self.flows.get(port)? {
@@ -83,30 +58,38 @@ impl Stack {
         Some(())
     }
 
-    /// Makes a flow of datagrams, if the guest may send there.
-    pub(super) fn open(&mut self, key: &Key, port: Option<u16>) -> Option<usize> {
-        let target = self.permit(key.protocol, key.remote.0, port)?;
+    /// Tells the guest why its datagram is lost.
+    pub(super) fn say_lost(&mut self, key: &Key, length: usize, why: Unreachable) -> Option<()> {
+        let mut head = Vec::new();
+        wire::write_udp(&mut head, key.guest, key.remote.1, length);
+        self.say_unreachable(key.remote.0, wire::UDP, &head, why);
+        None
+    }
+
+    /// Makes a flow of datagrams, if the guest may send there and the host can.
+    fn open(&mut self, key: &Key, port: Option<u16>) -> Result<usize, Unreachable> {
+        let target = self.permit(key.protocol, key.remote.0, port);
+        let target = target.ok_or(Unreachable::Port)?;
         if self.flows.is_full() {
-            return None;
+            return Err(Unreachable::Port);
         }
-        let socket = datagram::open(target, key.protocol).ok()?;
-        self.watch(&socket, datagram::EVENTS).ok()?;
+        let why = |error| Unreachable::by(error).unwrap_or(Unreachable::Port);
+        let socket = datagram::open(target, key.protocol).map_err(why)?;
+        self.watch(&socket, datagram::EVENTS).map_err(why)?;
         let content = match port {
             None => Content::Echo,
-            Some(dns::PORT) if link::is_gateway(key.remote.0) => Content::Dns {
-                question: None,
-                asked: 0,
-            },
             Some(_) => Content::Udp,
         };
-        self.flows_insert(
+        let way = Way::Own(socket);
+        let number = self.flows_insert(
             *key,
             Datagrams {
-                way: Way::Own(socket),
+                way,
                 content,
                 idle: 0,
             },
-        )
+        );
+        number.ok_or(Unreachable::Port)
     }
 
     pub(super) fn flows_insert(&mut self, key: Key, flow: Datagrams) -> Option<usize> {
@@ -117,8 +100,12 @@ impl Stack {
     }
 
     pub(super) fn echo(&mut self, remote: IpAddr, mut frame: Reader<'_>) -> Option<()> {
-        let (identifier, message) = link::echo(remote.is_ipv6(), &mut frame)?;
-        if link::is_gateway(remote) {
+        let message = datagram::read(&mut frame)?;
+        if remote.is_ipv6() && link::is_of_link(&message) {
+            return self.solicited(self.guest_mac, self.guest(remote), &message);
+        }
+        let identifier = link::echo(remote.is_ipv6(), &message)?;
+        if self.is_gateway(remote) {
             let answer = link::echo_reply(&self.ends(remote), message)?;
             self.say(answer, None);
             return Some(());
@@ -130,7 +117,16 @@ impl Stack {
         };
         let number = match self.flows.find(&key) {
             Some(number) => number,
-            None => self.open(&key, None)?,
+            None => match self.open(&key, None) {
+                Ok(number) => number,
+                // Of what it may not ping the guest hears nothing.
+                Err(Unreachable::Port) => return None,
+                Err(why) => {
+                    let head = message.get(..8)?;
+                    self.say_unreachable(remote, key.protocol, head, why);
+                    return None;
+                }
+            },
         };
         let (_, Flow::Datagrams(flow)) = self.flows.get(number)? else {
             return None;
@@ -184,12 +180,14 @@ impl Stack {
                 let length = match datagram::take(socket, &mut self.buffer) {
                     Ok(length) => length,
                     Err(Errno::AGAIN | Errno::INTR) => return None,
-                    Err(_) => {
-                        let mut head = Vec::new();
-                        wire::write_udp(&mut head, key.guest, key.remote.1, 0);
+                    Err(_) if matches!(flow.content, Content::Dns(_)) => {
+                        self.refused(number, &key);
+                        return Some(());
+                    }
+                    Err(error) => {
                         if key.protocol == wire::UDP {
-                            let why = Unreachable::Port;
-                            self.say_unreachable(key.remote.0, wire::UDP, &head, why);
+                            let why = datagram::unreachable(error).unwrap_or(Unreachable::Port);
+                            self.say_lost(&key, 0, why);
                         }
                         return Some(());
                     }
@@ -197,15 +195,12 @@ impl Stack {
                 flow.idle = 0;
                 let mut data = std::mem::take(&mut self.buffer);
                 let bytes = data.get_mut(..length).unwrap_or_default();
-                if let Content::Dns { question, asked } = &mut flow.content {
-                    *asked = 0;
-                    if let Some(question) = question {
-                        for address in dns::addresses(bytes, question) {
-                            self.egress.pin(&question.name, address);
-                        }
-                    }
-                }
-                if matches!(flow.content, Content::Echo) {
+                if let Content::Dns(turn) = &mut flow.content {
+                    turn.answered();
+                    let server = turn.server;
+                    self.answered(number, server, bytes);
+                    self.say_datagram(&key, bytes);
+                } else if matches!(flow.content, Content::Echo) {
                     if bytes.len() >= 8 {
                         datagram::identify(bytes, key.guest, None);
                         let frame = link::message_frame(&self.ends(key.remote.0), bytes.to_vec());

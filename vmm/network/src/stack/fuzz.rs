@@ -12,6 +12,7 @@ use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
 use super::*;
+use crate::GUEST;
 use crate::flows::Key;
 use crate::wire::flag;
 

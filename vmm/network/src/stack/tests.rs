@@ -1,7 +1,9 @@
 //! A fake guest speaks raw frames with the stack, whose sockets are real ones of this host's loopback.
 
 mod datagrams;
+mod failures;
 mod hostile;
+mod names;
 mod neighbours;
 mod rates;
 mod tcp;
@@ -16,10 +18,10 @@ use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
 use super::*;
-use crate::Transport;
 use crate::egress::Rule;
 use crate::link::GATEWAY_MAC;
 use crate::wire::{ETHERNET_LENGTH, flag};
+use crate::{GUEST, Transport};
 
 const ALL: Offload = Offload {
     checksum: true,

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
 use virtio::Reader;
 
 use super::{COMPLAINTS, Connection, Next, Phase, WINDOW, advance};
@@ -100,8 +101,8 @@ impl Connection {
         if length != 0 || segment.has(flag::FIN) {
             self.must_acknowledge = true;
         }
-        // From the future, or long past; and nothing comes after an end.
-        if known > length || self.guest_ended {
+        // From the future, or long past; nothing comes after an end, and nobody hears what comes after a failure.
+        if known > length || self.guest_ended || self.failed {
             return self.after();
         }
         let mut scratch = [0; 2048];
@@ -118,7 +119,7 @@ impl Connection {
             match data.send(self.socket.as_fd(), data.left()) {
                 Ok(sent) => self.expected = advance(self.expected, sent),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(_) => return Next::Reset,
+                Err(error) => return self.fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
             }
         }
         let mut spare = spare;

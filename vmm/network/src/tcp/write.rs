@@ -42,6 +42,9 @@ impl Connection {
                 Err(()) => return (None, Next::Reset),
             }
         }
+        if self.failed && !self.readable {
+            return (None, Next::Reset);
+        }
         if self.host_ended && !self.finished && !self.readable {
             segment.flags |= flag::FIN;
             let sent = self.put(room, offload, ends, &segment, &[], None);

@@ -43,6 +43,7 @@ fn start(disks: usize) -> Start {
         journal: None,
         neighbours: None,
         tap: None,
+        servers: None,
         shares: Vec::new(),
         goal: Goal::Boot,
     }
@@ -179,6 +180,7 @@ fn a_closed_socket_is_told_from_garbage() {
         journal: false,
         neighbours: false,
         tap: false,
+        servers: false,
     })
     .unwrap();
     rustix::net::send(&ours, &text, SendFlags::empty()).unwrap();

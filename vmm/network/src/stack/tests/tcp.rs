@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 
-fn connected(guest: &mut Guest) -> (TcpStream, Peer) {
+pub(super) fn connected(guest: &mut Guest) -> (TcpStream, Peer) {
     let (listener, remote) = server();
     let peer = Peer::connect(guest, remote, 40000);
     let (stream, _) = listener.accept().unwrap();
