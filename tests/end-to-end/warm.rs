@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tests::fixture::{self, scratch};
 use tests::{Outcome, Vm, hull, vm};
 
+mod disks;
+
 /// A store of its own, with what is in it.
 struct Store(PathBuf);
 

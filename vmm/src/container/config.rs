@@ -84,12 +84,9 @@ pub(crate) struct Config {
 
 impl Config {
     /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot, and
-    /// a template has no disk but the image's, and no volumes.
+    /// a template has nothing of the host.
     pub(crate) fn may_be_warm(&self) -> bool {
-        self.start != Way::Cold
-            && !self.machine.kernel_log
-            && self.storage == 0
-            && self.shared().next().is_none()
+        self.start != Way::Cold && !self.machine.kernel_log && self.shared().next().is_none()
     }
 
     /// All that it sees of the host, in the order of the numbers in its machine.

@@ -11,12 +11,12 @@ use rustix::fs::MemfdFlags;
 
 use super::{LIMIT, MakeError, wait};
 use crate::agent::{self, Connection, Next, Task};
-use crate::config::VmConfig;
 use crate::launch::{Accepted, Vmm};
 use crate::machine::memory::Pages;
 use crate::snapshot::draft::Draft;
 use crate::snapshot::{self, Parts as Saved};
-use crate::supervise::{Own, Parts};
+use crate::supervise::Own;
+use crate::template::Model;
 use crate::vmm::{Goal, Order, Rest, Word};
 
 /// Guest init's program, which does nothing where it is not the first process.
@@ -25,8 +25,8 @@ const PROGRAM: &[u8] = b"/proc/self/exe";
 /// Writes into the template which pages are to be each copy's own from the beginning.
 pub(super) fn rehearse(
     draft: &Draft,
-    config: &VmConfig,
-    parts: &Parts,
+    model: &Model<'_>,
+    disk: Option<File>,
     task: &Task,
 ) -> Result<(), MakeError> {
     // Where the file is read goes on where it was written, in all processes.
@@ -36,8 +36,12 @@ pub(super) fn rehearse(
         rest: draft.rest()?,
         or_boot: true,
     };
-    let mut vmm = parts
-        .launch(&config.shape(), Own::default(), goal)
+    let own = Own {
+        disk,
+        ..Own::default()
+    };
+    let mut vmm = (model.parts)
+        .launch(&model.machine.shape(), own, goal)
         .map_err(MakeError::Boot)?;
     let deadline = Instant::now() + LIMIT;
     let played = play(&mut vmm, task, deadline).and_then(|()| memory(&mut vmm, deadline));
