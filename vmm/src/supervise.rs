@@ -110,6 +110,7 @@ fn alone(
     task.container.network = None;
     let machine = VmConfig {
         network: None,
+        volumes: false,
         ..container.config.machine.clone()
     };
     let booted = Signals::catch().map_err(Failure::from);

@@ -195,7 +195,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
     }
     if args.start == Some(container::Way::Warm) && args.rootfs {
         return Err(Failure::new(
-            "--start warm and --rootfs do not go together: a template has nothing of the host",
+            "--start warm and --rootfs do not go together: a template's root is an image",
         ));
     }
     let mut machine = plan::shape(args)?;
@@ -238,7 +238,10 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         image: base.name,
         image_id: base.id,
         rootfs: base.directory,
-        machine,
+        machine: VmConfig {
+            volumes: !volumes.is_empty(),
+            ..machine
+        },
         ports,
         network,
         uplink,

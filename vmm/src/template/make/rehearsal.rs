@@ -6,7 +6,7 @@ use std::io::Seek;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use protocol::{AGENT_PORT, FromGuest, FromHost, Process};
+use protocol::{AGENT_PORT, Container, FromGuest, FromHost, Process};
 use rustix::fs::MemfdFlags;
 
 use super::{LIMIT, MakeError, wait};
@@ -100,7 +100,11 @@ fn begin(accepted: Accepted, task: &Task) -> Result<Connection, MakeError> {
         cwd: "".into(),
         ..task.process.clone()
     };
-    let container = task.container.clone();
+    // There is nothing of the host's in this machine.
+    let container = Container {
+        volumes: Vec::new(),
+        ..task.container.clone()
+    };
     let mut control = Connection::new(accepted.stream)?;
     control.send(&FromHost::Renew(agent::renewal(None)?))?;
     control.send(&FromHost::Run { container, process })?;
