@@ -153,7 +153,7 @@ fn attach(entry: &Mount) -> Result<(), SetupError> {
     })
 }
 
-fn create_directory(path: &CStr, mode: u32) -> Result<(), SetupError> {
+pub(crate) fn create_directory(path: &CStr, mode: u32) -> Result<(), SetupError> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(mode))
         .map_err(refused_file("create", path.to_bytes()))
 }

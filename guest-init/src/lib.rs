@@ -44,7 +44,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::RebootCommand;
 
 use host::{Host, Lost};
-use root::{Base, Layers};
+use root::Root;
 use supervise::{Dial, Supervisor, failed};
 
 /// pid 1's life. It ends with the machine's.
@@ -75,13 +75,9 @@ fn live(tsc_at_start: u64) -> Lost {
         Ok(host) => host,
         Err(lost) => return lost,
     };
-    let ready = root::assemble().and_then(|layers| {
+    let ready = Root::begin().and_then(|root| {
         let _ = host.flush();
-        furnish::furnish(layers.kept)?;
-        if layers.base != Base::Image {
-            volumes::read_ahead(&layers.lower);
-        }
-        Ok(layers)
+        root.furnish().map(|()| root)
     });
     run(host, dial, ready).unwrap_or_else(|lost| lost)
 }
@@ -100,11 +96,7 @@ pub fn greet(socket: OwnedFd, tsc_at_start: u64) -> Result<Host, Lost> {
     )
 }
 
-fn run(
-    mut host: Host,
-    dial: Dial,
-    ready: Result<Layers, failure::SetupError>,
-) -> Result<Lost, Lost> {
+fn run(mut host: Host, dial: Dial, ready: Result<Root, failure::SetupError>) -> Result<Lost, Lost> {
     let (mut ready, mut rested) = (ready, false);
     let (container, process) = loop {
         match host.wait()? {
@@ -115,10 +107,12 @@ fn run(
                 host.send(&FromGuest::Resting)?;
             }
             FromHost::ReadAhead { program, path } if !rested && ready.is_ok() => {
-                ahead::read(&program, &path);
+                if let Ok(root) = &ready {
+                    root.read_program(&program, &path);
+                }
             }
             FromHost::Renew(renewal) => {
-                ready = ready.and_then(|layers| renewal::renew(&renewal).map(|()| layers))
+                ready = ready.and_then(|root| renewal::renew(&renewal).map(|()| root))
             }
             FromHost::Work { process, work } => {
                 return work_alone(host, dial, ready, process, &work);
@@ -127,7 +121,7 @@ fn run(
             _ => return Err(Lost::Failed(Errno::PROTO.into())),
         }
     };
-    let furnished = ready.and_then(|layers| {
+    let furnished = ready.and_then(Root::complete).and_then(|layers| {
         let group = group::Group::make(container.pids)?;
         container::furnish(&container, layers.base).map(|()| (group, layers))
     });
@@ -155,11 +149,11 @@ fn run(
 fn work_alone(
     host: Host,
     dial: Dial,
-    ready: Result<Layers, failure::SetupError>,
+    ready: Result<Root, failure::SetupError>,
     process: ProcessId,
     work: &Work,
 ) -> Result<Lost, Lost> {
-    let made = match ready {
+    let made = match ready.and_then(Root::complete) {
         Ok(layers) => Supervisor::new(host, dial, b"", None, Some(layers), process),
         Err(error) => Err((host, error)),
     };

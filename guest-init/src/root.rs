@@ -2,6 +2,9 @@
 //! memory, or on a disk of its own if the machine has one. Instead of an image there may be a directory of the host, below such a
 //! layer or without one. Knows nothing of the container.
 //!
+//! The disk is not touched before somebody asks for a process: copies of this machine have other disks, of which its kernel must
+//! know nothing. Until then all else is made ready beside (`stage`).
+//!
 //! The old root stays below the new one, out of reach; a workload may pivot_root as on any machine.
 
 use core::ffi::CStr;
@@ -14,14 +17,16 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 
 use crate::errno::SystemError;
 use crate::failure::{SetupError, refused, refused_file};
+use crate::{ahead, furnish, volumes};
+
+mod stage;
+
+use stage::Stage;
 
 /// The image's directory moves with its files' data left in the image until it is written: a `chown -R` of a large
 /// tree then costs no memory for contents.
 const OVERLAY: &CStr =
     c"lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work,redirect_dir=on,metacopy=on";
-
-/// Freed blocks go back to the host.
-const DISK: &CStr = c"discard";
 
 /// What the root is made of. The machine's devices say it: nobody is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,43 +72,90 @@ pub struct Layers {
     pub kept: bool,
 }
 
-/// Puts the container's root in place of the initramfs and goes there.
-///
-/// # Errors
-/// A mount was refused: no disk, no image on it, or a kernel without one of the file systems.
-pub fn assemble() -> Result<Layers, SetupError> {
-    mount_on(
-        c"devtmpfs",
-        c"devtmpfs",
-        c"/dev",
-        MountFlags::NOEXEC | MountFlags::NOSUID,
-        c"mode=755",
-    )?;
-    let base = mount_base()?;
-    if base == Base::Direct {
-        let layers = Layers {
-            base,
-            lower: open(c"/merged")?,
-            upper: open(c"/merged")?,
-            kept: true,
-        };
-        return enter().map(|()| layers);
+/// The root, as far as it is.
+pub enum Root {
+    /// It is in its place.
+    Whole(Layers),
+    /// All of it but the layer that takes what is written, which will be on a disk.
+    Staged(Stage),
+}
+
+impl Root {
+    /// Mounts what is the same in every copy of this machine.
+    ///
+    /// # Errors
+    /// A mount was refused: no image, or a kernel without one of the file systems.
+    pub fn begin() -> Result<Self, SetupError> {
+        mount_on(
+            c"devtmpfs",
+            c"devtmpfs",
+            c"/dev",
+            MountFlags::NOEXEC | MountFlags::NOSUID,
+            c"mode=755",
+        )?;
+        let base = mount_base()?;
+        if base == Base::Direct {
+            let layers = Layers {
+                base,
+                lower: open(c"/merged")?,
+                upper: open(c"/merged")?,
+                kept: true,
+            };
+            return enter().map(|()| Self::Whole(layers));
+        }
+        if rustix::fs::stat(base.disk()).is_ok() {
+            return Stage::new(base).map(Self::Staged);
+        }
+        let flags = MountFlags::empty();
+        mount_on(c"upper", c"tmpfs", c"/upper", flags, c"mode=755")?;
+        overlay(base, false).map(Self::Whole)
     }
-    let flags = MountFlags::empty();
-    let kept = match mount(base.disk(), c"/upper", c"ext4", flags, DISK) {
-        Ok(()) => true,
-        Err(Errno::NOENT) => {
-            mount_on(c"upper", c"tmpfs", c"/upper", flags, c"mode=755")?;
-            false
+
+    /// Has in it what does not depend on the container.
+    ///
+    /// # Errors
+    /// The kernel or the image refuses something.
+    pub fn furnish(&self) -> Result<(), SetupError> {
+        match self {
+            Self::Whole(layers) => {
+                furnish::furnish(layers.kept)?;
+                layers.read_ahead();
+                Ok(())
+            }
+            Self::Staged(stage) => stage.furnish(),
         }
-        Err(error) => {
-            return Err(SetupError::Mount {
-                what: "ext4",
-                at: "/upper",
-                error: SystemError(error),
-            });
+    }
+
+    /// Reads a program of the image's.
+    pub fn read_program(&self, program: &[u8], path: &[u8]) {
+        match self {
+            Self::Whole(_) => ahead::read(program, path),
+            Self::Staged(stage) => stage.read_program(program, path),
         }
-    };
+    }
+
+    /// Mounts the disk, if there is one, and goes to the root.
+    ///
+    /// # Errors
+    /// A mount was refused: what is on the disk is damaged.
+    pub fn complete(self) -> Result<Layers, SetupError> {
+        match self {
+            Self::Whole(layers) => Ok(layers),
+            Self::Staged(stage) => stage.complete(),
+        }
+    }
+}
+
+impl Layers {
+    fn read_ahead(&self) {
+        if self.base != Base::Image {
+            volumes::read_ahead(&self.lower);
+        }
+    }
+}
+
+/// Puts the container's root, whose layers are mounted, in place of the initramfs and goes there.
+fn overlay(base: Base, kept: bool) -> Result<Layers, SetupError> {
     for directory in [c"/upper/files", c"/upper/work"] {
         match rustix::fs::mkdir(directory, Mode::from_raw_mode(0o755)) {
             Ok(()) => {}
@@ -117,13 +169,8 @@ pub fn assemble() -> Result<Layers, SetupError> {
         upper: open(c"/upper/files")?,
         kept,
     };
-    mount_on(
-        c"overlay",
-        c"overlay",
-        c"/merged",
-        MountFlags::empty(),
-        OVERLAY,
-    )?;
+    let flags = MountFlags::empty();
+    mount_on(c"overlay", c"overlay", c"/merged", flags, OVERLAY)?;
     enter().map(|()| layers)
 }
 

@@ -17,6 +17,8 @@ use tests::{amount, asked, hull, vm};
 use crate::hostile::{MEMORY, mounts, own_memory};
 use crate::leftovers::{files, processes, wait_for_end};
 
+mod warm;
+
 /// Descriptors and sockets that the host's own programs may open meanwhile.
 const SLACK: u64 = 32;
 /// What a process of hull may have beside its guest's memory, in MiB.
@@ -93,7 +95,9 @@ impl Random {
 }
 
 /// The host's files below a store, its mounts, and how many descriptors and sockets there are on all of the machine.
-fn host(store: &Path) -> (BTreeSet<String>, String, [u64; 2]) {
+type Host = (BTreeSet<String>, String, [u64; 2]);
+
+fn host(store: &Path) -> Host {
     let number = |file: &str, at: usize| -> u64 {
         let text = fs::read_to_string(file).unwrap();
         text.split_whitespace().nth(at).unwrap().parse().unwrap()
@@ -103,6 +107,16 @@ fn host(store: &Path) -> (BTreeSet<String>, String, [u64; 2]) {
         number("/proc/net/sockstat", 2),
     ];
     (files(store), mounts(), counts)
+}
+
+fn is_as_before(now: &Host, before: &Host, after: &str) {
+    assert_eq!((&now.0, &now.1), (&before.0, &before.1), "after {after}");
+    for (now, before) in now.2.iter().zip(before.2) {
+        assert!(
+            *now <= before + SLACK,
+            "{now} and not {before} after {after}"
+        );
+    }
 }
 
 #[test]
@@ -124,18 +138,8 @@ fn alone_cycles_leave_the_host_as_it_was() {
         }
         if number % 100 == 0 || number == cycles {
             wait_for_end(&BTreeSet::new());
-            let now = host(&home.store());
-            assert_eq!(
-                (&now.0, &now.1),
-                (&before.0, &before.1),
-                "after {number} cycles"
-            );
-            for (now, before) in now.2.iter().zip(before.2) {
-                assert!(
-                    *now <= before + SLACK,
-                    "{now} and not {before} after {number} cycles"
-                );
-            }
+            let after = format!("{number} cycles");
+            is_as_before(&host(&home.store()), &before, &after);
         }
     }
     println!(

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tests::fixture::{self, scratch};
 use tests::{Outcome, Vm, hull, vm};
 
+mod disks;
+mod volumes;
+
 /// A store of its own, with what is in it.
 struct Store(PathBuf);
 

@@ -27,6 +27,9 @@ pub(crate) struct VmConfig {
     /// What the guest's root file system is made of.
     #[serde(default)]
     pub(crate) root: Root,
+    /// It has the file system device, whatever is in that: a template has nothing in it.
+    #[serde(default)]
+    pub(crate) volumes: bool,
 }
 
 impl Default for VmConfig {
@@ -39,6 +42,7 @@ impl Default for VmConfig {
             jail: jail::Mode::default(),
             network: None,
             root: Root::default(),
+            volumes: false,
         }
     }
 }

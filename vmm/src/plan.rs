@@ -127,6 +127,8 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
         jail: args.jail,
         network: network::settings(args)?,
         root: args.root(),
+        // Which there are, an image says too.
+        volumes: false,
     })
 }
 

@@ -12,14 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::agent::{Agent, AgentError, Client, SharedLog, Signals, Task, Watcher};
 use crate::config::VmConfig;
 use crate::container::log::Log;
-use crate::container::{Container, LogDriver, State, Status, Supervision, Way, events};
+use crate::container::{Config, Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
 use crate::launch::{Died, Outside, Vmm};
 use crate::publish::{self, Bound, holder};
 use crate::resolving::Following;
 use crate::session::exit_code;
-use crate::template::{self, Key, Templates};
+use crate::template::{self, Key, Model, Templates};
 use crate::uplink::Namespace;
 use crate::vmm::{Goal, Rest};
 use crate::{human, networks, sys, uplink, volume};
@@ -112,6 +112,7 @@ fn alone(
     task.container.network = None;
     let machine = VmConfig {
         network: None,
+        volumes: false,
         ..container.config.machine.clone()
     };
     let booted = Signals::catch().map_err(Failure::from);
@@ -399,9 +400,10 @@ impl Supervisor {
             return Ok((launch(Goal::Boot)?, Origin::Boot));
         }
         let templates = Templates::of(self.container.store());
-        let key = Key::of(&config.machine, &self.parts)?;
+        let model = model(config, &self.parts);
+        let key = Key::of(&model)?;
         if config.start == Way::Warm {
-            let made = template::make(&templates, &key, &config.machine, &self.parts, &self.task);
+            let made = template::make(&templates, &key, &model, &self.task);
             made.map_err(|error| {
                 Failure::new(error).hint("`--start auto` boots where there is no template.")
             })?;
@@ -427,7 +429,7 @@ fn leave_template(container: &Container, parts: Parts, task: &Task) {
         return;
     }
     let templates = Templates::of(container.store());
-    let Ok(key) = Key::of(&config.machine, &parts) else {
+    let Ok(key) = Key::of(&model(config, &parts)) else {
         return;
     };
     // The image is in use no more: whoever removes it needs not wait for this.
@@ -435,7 +437,16 @@ fn leave_template(container: &Container, parts: Parts, task: &Task) {
         return;
     };
     let _ = rustix::process::nice(19);
-    let _ = template::make(&templates, &key, &config.machine, &parts, task);
+    let _ = template::make(&templates, &key, &model(config, &parts), task);
+}
+
+/// What a template for this container resembles.
+fn model<'a>(config: &'a Config, parts: &'a Parts) -> Model<'a> {
+    Model {
+        machine: &config.machine,
+        parts,
+        storage: config.storage,
+    }
 }
 
 /// An end before there was anything to count.

@@ -13,8 +13,10 @@ use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::config::VmConfig;
 use crate::snapshot::draft::{self, DRAFTS, Draft};
 use crate::snapshot::{self, MACHINE, MEMORY};
+use crate::supervise::Parts;
 use crate::vmm::Rest;
 
 mod key;
@@ -25,6 +27,16 @@ pub(crate) use make::make;
 
 /// Templates beyond this are removed, the longest unused first.
 const MOST_BYTES: u64 = 2 << 30;
+
+/// What a template resembles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Model<'a> {
+    pub(crate) machine: &'a VmConfig,
+    pub(crate) parts: &'a Parts,
+    /// Bytes of the disk that keeps what is written; 0 is none. A copy has its own in that place.
+    pub(crate) storage: u64,
+}
+
 /// The templates beside one image store.
 #[derive(Debug)]
 pub(crate) struct Templates {

@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use virtio::{Access, Balloon, Block, Console, Entropy, Fs, MediumError, Net, Vsock, fs};
 
+use crate::config::VmConfig;
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
@@ -73,6 +74,9 @@ enum VmmError {
     /// The vsock device.
     #[error("Making the guest's socket device failed")]
     Vsock(#[source] io::Error),
+    /// What is seen of the host.
+    #[error("Making the guest's file system device failed")]
+    Share(#[source] io::Error),
     /// The network.
     #[error("Making the guest's network failed")]
     Network(#[source] io::Error),
@@ -155,7 +159,8 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     let mut start = Start::receive(launcher)?;
     timings.received = now();
     let may_be_saved = may_be_saved(&start);
-    let mut shares = jail::Shares::new(std::mem::take(&mut start.shares));
+    let served = start.config.volumes;
+    let mut shares = jail::Shares::new(std::mem::take(&mut start.shares), served);
     let neighbours = start.neighbours.take();
     let (socket, directory) = neighbours.map(|way| (way.socket, way.directory)).unzip();
     shares.neighbours = directory;
@@ -176,8 +181,11 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     }
     let goal = std::mem::replace(&mut start.goal, Goal::Boot);
     let (machine, console) = match &goal {
-        Goal::Restore { rest, or_boot } => (rest::restore(start, rest, *or_boot, timings)?, None),
-        Goal::Boot | Goal::Save { .. } => boot(start, shares, timings)?,
+        Goal::Restore { rest, or_boot } => {
+            let machine = rest::restore(start, &shares, rest, *or_boot, timings)?;
+            (machine, None)
+        }
+        Goal::Boot | Goal::Save { .. } => boot(start, &shares, timings)?,
     };
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
@@ -204,15 +212,11 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
 /// The machine with all its devices, in front of its kernel; and what its console prints, if it has one.
 fn boot(
     start: Start,
-    shares: jail::Shares,
+    shares: &jail::Shares,
     timings: &mut Timings,
 ) -> Result<(Machine<Paused>, Option<OwnedFd>), VmmError> {
     let memory = GuestMemory::new(start.config.memory).map_err(VmmError::Memory)?;
-    let bytes = start.config.memory.bytes();
-    let log = start.config.kernel_log;
-    let network = start.config.network.clone();
-    let networked = network.is_some();
-    let tag = start.config.root.tag();
+    let config = start.config.clone();
     let mut machine = Machine::new(start.kvm, start.config, memory)?;
     timings.memory = now();
     plug(&mut machine, start.disks, start.channel, Survivors::Kept)?;
@@ -223,11 +227,9 @@ fn boot(
         tap: start.tap,
         servers: start.servers,
     };
-    plug_network(&mut machine, network, ends)?;
-    if let Some(volumes) = volumes(shares, tag, bytes, networked) {
-        machine.plug(volumes)?;
-    }
-    let console = if log {
+    plug_network(&mut machine, config.network.clone(), ends)?;
+    plug_volumes(&mut machine, &config, shares)?;
+    let console = if config.kernel_log {
         Some(console(&mut machine)?)
     } else {
         None
@@ -353,15 +355,20 @@ fn enter_jail(
     }
 }
 
-/// The device that has the volumes, and the root where that is a directory, if there are any.
-fn volumes(shares: jail::Shares, tag: &str, memory: u64, network: bool) -> Option<Fs> {
-    if shares.all.is_empty() {
-        return None;
-    }
-    let directory = Arc::new(shares.descriptors?);
+/// The device that has the volumes, and the root where that is a directory, if there is to be one.
+fn plug_volumes(
+    machine: &mut Machine<Built>,
+    config: &VmConfig,
+    shares: &jail::Shares,
+) -> Result<(), VmmError> {
+    let Some(directory) = shares.descriptors.as_ref().filter(|_| shares.served) else {
+        return Ok(());
+    };
+    let copy = |descriptor: &OwnedFd| descriptor.try_clone().map_err(VmmError::Share);
+    let directory = Arc::new(copy(directory)?);
     // What the rest of the process has is left to it.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let flows = if network {
+    let flows = if config.network.is_some() {
         network::MOST_DESCRIPTORS
     } else {
         0
@@ -370,7 +377,7 @@ fn volumes(shares: jail::Shares, tag: &str, memory: u64, network: bool) -> Optio
     let open = limit.unwrap_or(0).saturating_sub(others);
     let bounds = fs::Bounds {
         descriptors: usize::try_from(open).unwrap_or(0).max(LEAST_OPEN),
-        nodes: usize::try_from(memory / NODE)
+        nodes: usize::try_from(config.memory.bytes() / NODE)
             .unwrap_or(MOST_NODES)
             .min(MOST_NODES),
     };
@@ -378,14 +385,18 @@ fn volumes(shares: jail::Shares, tag: &str, memory: u64, network: bool) -> Optio
         true => fs::Owners::Same,
         false => fs::Owners::Own,
     };
-    let all = shares.all.into_iter().map(|share| fs::Share {
-        root: share.root,
-        read_only: share.read_only,
+    let all = shares.all.iter().map(|share| {
+        Ok(fs::Share {
+            root: copy(&share.root)?,
+            read_only: share.read_only,
+        })
     });
+    let all = all.collect::<Result<_, VmmError>>()?;
     // The working directory.
     let prefix = "";
     let descriptors = fs::Descriptors { directory, prefix };
-    Some(Fs::new(tag, all.collect(), owners, descriptors, bounds))
+    let tag = config.root.tag();
+    Ok(machine.plug(Fs::new(tag, all, owners, descriptors, bounds))?)
 }
 
 fn block(number: usize, disk: DiskFile) -> Result<Block, VmmError> {

@@ -157,7 +157,7 @@ fn linked(
 /// What the guest kernel unpacks: process 1 and the places where it mounts.
 fn initramfs(init: &[u8]) -> Vec<u8> {
     let mut archive = Archive::new();
-    for directory in ["dev", "proc", "sys", "lower", "upper", "merged"] {
+    for directory in ["dev", "lower", "upper", "merged", "stage"] {
         archive.directory(directory);
     }
     // The kernel opens the console for process 1 before anything is mounted.

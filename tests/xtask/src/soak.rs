@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Containers that are started, used, stopped and removed
     #[arg(long, default_value = "10000", value_name = "NUMBER")]
     cycles: u64,
+    /// Runs that begin in templates, half of them with a disk
+    #[arg(long, default_value = "1000", value_name = "NUMBER")]
+    warm: u64,
     /// Processes of hull that are killed at random moments, each followed by a run
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     kills: u64,
@@ -52,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let parts = [
         ("STEPS", args.steps, "hostile::"),
         ("CYCLES", args.cycles, "soak::alone_cycles"),
+        ("WARM", args.warm, "soak::warm::"),
         ("KILLS", args.kills, "soak::alone_kills"),
         ("FAULTS", args.faults, "soak::alone_a_call"),
         ("CLIENTS", args.clients, "soak::alone_clients"),

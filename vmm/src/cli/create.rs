@@ -113,7 +113,7 @@ pub(crate) struct Args {
     pub(crate) memory: Size,
     /// Disk that keeps what the container writes while it is stopped: its most,
     /// taken from the host as it is used; 0 writes to memory, and nothing is kept
-    /// [default: 10g; 0 with --rm or --start warm]
+    /// [default: 10g; 0 with --rm]
     #[arg(long, value_name = "SIZE")]
     pub(crate) storage: Option<Size>,
     /// Virtual processors, 1 to 16
@@ -193,14 +193,9 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
             "--start warm and --kernel-log do not go together: the kernel of a template has booted long ago",
         ));
     }
-    if args.start == Some(container::Way::Warm) && storage(args)? > 0 {
-        return Err(Failure::new(
-            "--start warm and --storage do not go together: a template has no disk but the image's",
-        ));
-    }
     if args.start == Some(container::Way::Warm) && args.rootfs {
         return Err(Failure::new(
-            "--start warm and --rootfs do not go together: a template has nothing of the host",
+            "--start warm and --rootfs do not go together: a template's root is an image",
         ));
     }
     let mut machine = plan::shape(args)?;
@@ -243,7 +238,10 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         image: base.name,
         image_id: base.id,
         rootfs: base.directory,
-        machine,
+        machine: VmConfig {
+            volumes: !volumes.is_empty(),
+            ..machine
+        },
         ports,
         network,
         uplink,
@@ -327,8 +325,7 @@ fn storage(args: &Args) -> Result<u64, Failure> {
             "--storage and --rootfs DIR do not go together: what is written goes to the directory",
         )
         .hint("`--rootfs DIR:O` leaves the directory as it is, and writes to a disk.")),
-        // A template has no disk but the image's.
-        None if args.rm || args.start == Some(container::Way::Warm) => Ok(0),
+        None if args.rm => Ok(0),
         None => Ok(STORAGE),
         Some(Size(0)) => Ok(0),
         Some(Size(bytes)) if (disk::LEAST..=disk::MOST).contains(&bytes) => Ok(bytes),

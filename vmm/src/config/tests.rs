@@ -35,6 +35,7 @@ fn a_received_config_is_checked_again() {
         jail: crate::jail::Mode::Auto,
         network: None,
         root: Root::Image,
+        volumes: true,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert!(postcard::from_bytes::<VmConfig>(&bytes).is_err());

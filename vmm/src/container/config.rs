@@ -84,12 +84,12 @@ pub(crate) struct Config {
 
 impl Config {
     /// Whether its machine may come from a template: whoever wants the kernel's log wants a boot, and
-    /// a template has no disk but the image's, and no volumes.
+    /// a template's root is an image. One that an older hull made may have volumes that its machine does not tell of.
     pub(crate) fn may_be_warm(&self) -> bool {
         self.start != Way::Cold
             && !self.machine.kernel_log
-            && self.storage == 0
-            && self.shared().next().is_none()
+            && self.rootfs.is_none()
+            && self.machine.volumes != self.volumes.is_empty()
     }
 
     /// All that it sees of the host, in the order of the numbers in its machine.

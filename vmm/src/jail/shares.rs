@@ -25,6 +25,8 @@ pub(crate) struct Share {
 pub(crate) struct Shares {
     /// The shares.
     pub(crate) all: Vec<Share>,
+    /// There is a device for them, even where there are none.
+    pub(crate) served: bool,
     /// The directory where the guest's neighbours are. Nothing in it is opened or changes; what may be done there is to send to sockets
     /// and to read links, by paths that begin with its descriptor's number.
     pub(crate) neighbours: Option<OwnedFd>,
@@ -36,15 +38,16 @@ pub(crate) struct Shares {
 
 impl Shares {
     /// Those of the launcher's message.
-    pub(crate) fn new(all: Vec<Share>) -> Self {
+    pub(crate) fn new(all: Vec<Share>, served: bool) -> Self {
         Self {
+            served: served || !all.is_empty(),
             all,
             ..Self::default()
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.neighbours.is_none()
+        !self.served && self.neighbours.is_none()
     }
 
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

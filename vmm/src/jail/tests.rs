@@ -500,7 +500,7 @@ fn jail_has_shares_and_nothing_beside_them() {
             network: Network::None,
             threads: 1,
         };
-        let mut shares = Shares::new(vec![share("written", false), share("read", true)]);
+        let mut shares = Shares::new(vec![share("written", false), share("read", true)], true);
         let missing = enter(&needs, &mut shares);
         let texts: Vec<String> = missing.iter().map(ToString::to_string).collect();
         if std::env::var_os("HULL_TEST_WHOLE_JAIL").is_some() {

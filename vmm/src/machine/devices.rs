@@ -144,7 +144,11 @@ impl Plugged {
     /// Makes the device look at every queue again, and the driver at the device: after a restore.
     pub(crate) fn wake(&self) {
         for queue in 0..self.slot.queue_count() {
-            self.slot.kick(queue);
+            match self.slot.blocks() {
+                // Its own thread looks.
+                true => self.wires.kick_again(queue),
+                false => self.slot.kick(queue),
+            }
         }
         if self.slot.started() {
             self.wires.interrupt();

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{CONTAINER, DISK, MACHINE, MEMORY};
@@ -76,6 +76,13 @@ impl Draft {
             machine: self.machine.as_fd().try_clone_to_owned()?,
             memory: self.memory.as_fd().try_clone_to_owned()?,
         })
+    }
+
+    /// An empty file beside them that has no name, and is gone with whoever has it open.
+    pub(crate) fn scratch(&self) -> io::Result<File> {
+        let file = create(self.directory(), DISK)?;
+        rustix::fs::unlinkat(&self.directory, DISK, AtFlags::empty())?;
+        Ok(file)
     }
 
     /// The directory, for whoever has them filled.

@@ -59,12 +59,12 @@ pub(crate) fn missing(error: LibraryError) -> Failure {
     )
 }
 
-/// What the machine of one container has beside; a template's has none of it.
+/// What the machine of one container has beside; a template's has none of it, but an empty disk where containers will have theirs.
 #[derive(Default)]
 pub(crate) struct Own {
-    pub(super) outside: Outside,
+    pub(crate) outside: Outside,
     /// What keeps what it writes.
-    pub(super) disk: Option<File>,
+    pub(crate) disk: Option<File>,
 }
 
 impl Parts {

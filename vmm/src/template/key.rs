@@ -8,9 +8,8 @@ use std::os::unix::fs::MetadataExt;
 
 use image::Digest;
 
-use crate::config::VmConfig;
+use super::Model;
 use crate::snapshot;
-use crate::supervise::Parts;
 
 /// Leaves that say what processor this is and what it can do. None changes while it runs, nor with the processor that asks,
 /// but for the bits masked below.
@@ -33,7 +32,8 @@ pub(crate) struct Key {
 
 impl Key {
     /// For a machine of this shape out of these files.
-    pub(crate) fn of(config: &VmConfig, parts: &Parts) -> io::Result<Self> {
+    pub(crate) fn of(model: &Model<'_>) -> io::Result<Self> {
+        let parts = model.parts;
         let mut text = format!(
             "hull {}, format {}, protocol {}\n",
             env!("CARGO_PKG_VERSION"),
@@ -75,7 +75,8 @@ impl Key {
             }
             let _ = writeln!(text, "cpu {leaf:x} {index} {a:x} {b:x} {c:x} {d:x}");
         }
-        let _ = writeln!(text, "{:?}", config.shape());
+        let _ = writeln!(text, "storage {}", model.storage);
+        let _ = writeln!(text, "{:?}", model.machine.shape());
         Ok(Self { text })
     }
 

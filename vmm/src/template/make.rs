@@ -1,21 +1,23 @@
 //! Makes a template: boots a machine without a container, waits until its init rests, and has it saved. Bounded in time;
 //! whatever goes wrong, nothing is left.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use protocol::{AGENT_PORT, FrameError, FromGuest, FromHost, Opening};
 use rustix::io::Errno;
 
-use super::{Key, Templates};
+use super::{Key, Model, Templates};
 use crate::agent::{Connection, Next, Task, ready};
-use crate::config::VmConfig;
+use crate::container::storage;
 use crate::failure::Failure;
 use crate::launch::{Died, Vmm};
 use crate::machine::report::End;
 use crate::snapshot::FormatError;
 use crate::snapshot::draft::Draft;
-use crate::supervise::{Own, Parts};
+use crate::supervise::Own;
 use crate::vmm::{Goal, Order, StartError};
 
 mod rehearsal;
@@ -29,7 +31,7 @@ const SETTLING: Duration = Duration::from_millis(30);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MakeError {
     #[error("Writing the template failed")]
-    Write(#[from] std::io::Error),
+    Write(#[from] io::Error),
     #[error("{}", .0.line())]
     Boot(Failure),
     #[error(transparent)]
@@ -54,34 +56,55 @@ pub(crate) enum MakeError {
 pub(crate) fn make(
     templates: &Templates,
     key: &Key,
-    config: &VmConfig,
-    parts: &Parts,
+    model: &Model<'_>,
     task: &Task,
 ) -> Result<(), MakeError> {
     let Some(draft) = templates.begin(key)? else {
         return Ok(());
     };
-    fill(&draft, key, config, parts, task)?;
+    let disk = blank(&draft, model.storage)?;
+    fill(&draft, key, model, disk.as_ref(), task)?;
     // Without it the copies are only slower.
-    let _ = rehearsal::rehearse(&draft, config, parts, task);
+    let _ = rehearsal::rehearse(&draft, model, disk, task);
     draft.finish()?;
     templates.evict(key);
     Ok(())
 }
 
+/// A disk as of a container that never ran, without a name, if there is to be one.
+fn blank(draft: &Draft, bytes: u64) -> io::Result<Option<File>> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let disk = draft.scratch()?;
+    storage::format(&disk, bytes, [0; 16], 0)?;
+    Ok(Some(disk))
+}
+
+/// The same disk, of which nothing can be read: whatever a kernel looks for on it before its machine is saved, it gets no byte that
+/// a copy with another disk would then know.
+fn unreadable(disk: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", disk.as_raw_fd());
+    File::options().write(true).open(path)
+}
+
 fn fill(
     draft: &Draft,
     key: &Key,
-    config: &VmConfig,
-    parts: &Parts,
+    model: &Model<'_>,
+    disk: Option<&File>,
     task: &Task,
 ) -> Result<(), MakeError> {
     let goal = Goal::Save {
         rest: draft.rest()?,
         about: key.about().to_vec(),
     };
-    let mut vmm = parts
-        .launch(&config.shape(), Own::default(), goal)
+    let own = Own {
+        disk: disk.map(unreadable).transpose()?,
+        ..Own::default()
+    };
+    let mut vmm = (model.parts)
+        .launch(&model.machine.shape(), own, goal)
         .map_err(MakeError::Boot)?;
     let made = save(&mut vmm, task, Instant::now() + LIMIT);
     // It may be deaf to the end of its sockets, and has nothing to lose.

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::os::fd::BorrowedFd;
 
 use super::{
-    Order, Rest, Start, Survivors, VmmError, Word, boot, chain, now, plug, plug_network, send_word,
+    Order, Rest, Start, Survivors, VmmError, Word, boot, chain, now, plug, plug_network,
+    plug_volumes, send_word,
 };
+use crate::jail::Shares;
 use crate::machine::memory::{GuestMemory, Pages};
 use crate::machine::report::Timings;
 use crate::machine::state::MachineState;
@@ -16,6 +18,7 @@ use crate::sys;
 /// The machine as it was saved; where that is impossible, if it may, one that boots, with a remark that says why.
 pub(super) fn restore(
     start: Start,
+    shares: &Shares,
     rest: &Rest,
     or_boot: bool,
     timings: &mut Timings,
@@ -25,14 +28,14 @@ pub(super) fn restore(
         true => Survivors::Kept,
         false => Survivors::Dropped,
     };
-    match pour(&start, rest, survivors, timings) {
+    match pour(&start, shares, rest, survivors, timings) {
         Ok(machine) => {
             timings.restored = true;
             Ok(machine)
         }
         Err(error) if !or_boot => Err(error),
         Err(error) => {
-            let (machine, _) = boot(start, crate::jail::Shares::default(), timings)?;
+            let (machine, _) = boot(start, shares, timings)?;
             machine.remark(format!("The saved machine is of no use: {}", chain(&error)));
             Ok(machine)
         }
@@ -42,6 +45,7 @@ pub(super) fn restore(
 /// The same, or why not.
 pub(super) fn pour(
     start: &Start,
+    shares: &Shares,
     rest: &Rest,
     survivors: Survivors,
     timings: &mut Timings,
@@ -92,6 +96,7 @@ pub(super) fn pour(
         servers,
     };
     plug_network(&mut machine, settings, ends)?;
+    plug_volumes(&mut machine, &start.config, shares)?;
     timings.built = now();
     let machine = machine.restore(&state)?;
     timings.loaded = now();

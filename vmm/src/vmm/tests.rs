@@ -154,7 +154,13 @@ fn refusal(machine: &[u8], memory: u64) -> String {
         machine: file.reopen().unwrap().into(),
         memory: memory_file.into(),
     };
-    match rest::pour(&start, &rest, Survivors::Kept, &mut Timings::default()) {
+    match rest::pour(
+        &start,
+        &jail::Shares::default(),
+        &rest,
+        Survivors::Kept,
+        &mut Timings::default(),
+    ) {
         Ok(_) => panic!("restored"),
         Err(error) => chain(&error),
     }

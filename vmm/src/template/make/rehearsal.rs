@@ -6,17 +6,17 @@ use std::io::Seek;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use protocol::{AGENT_PORT, FromGuest, FromHost, Process};
+use protocol::{AGENT_PORT, Container, FromGuest, FromHost, Process};
 use rustix::fs::MemfdFlags;
 
 use super::{LIMIT, MakeError, wait};
 use crate::agent::{self, Connection, Next, Task};
-use crate::config::VmConfig;
 use crate::launch::{Accepted, Vmm};
 use crate::machine::memory::Pages;
 use crate::snapshot::draft::Draft;
 use crate::snapshot::{self, Parts as Saved};
-use crate::supervise::{Own, Parts};
+use crate::supervise::Own;
+use crate::template::Model;
 use crate::vmm::{Goal, Order, Rest, Word};
 
 /// Guest init's program, which does nothing where it is not the first process.
@@ -25,8 +25,8 @@ const PROGRAM: &[u8] = b"/proc/self/exe";
 /// Writes into the template which pages are to be each copy's own from the beginning.
 pub(super) fn rehearse(
     draft: &Draft,
-    config: &VmConfig,
-    parts: &Parts,
+    model: &Model<'_>,
+    disk: Option<File>,
     task: &Task,
 ) -> Result<(), MakeError> {
     // Where the file is read goes on where it was written, in all processes.
@@ -36,8 +36,12 @@ pub(super) fn rehearse(
         rest: draft.rest()?,
         or_boot: true,
     };
-    let mut vmm = parts
-        .launch(&config.shape(), Own::default(), goal)
+    let own = Own {
+        disk,
+        ..Own::default()
+    };
+    let mut vmm = (model.parts)
+        .launch(&model.machine.shape(), own, goal)
         .map_err(MakeError::Boot)?;
     let deadline = Instant::now() + LIMIT;
     let played = play(&mut vmm, task, deadline).and_then(|()| memory(&mut vmm, deadline));
@@ -97,7 +101,11 @@ fn begin(accepted: Accepted, task: &Task) -> Result<Connection, MakeError> {
         cwd: "".into(),
         ..task.process.clone()
     };
-    let container = task.container.clone();
+    // There is nothing of the host's in this machine.
+    let container = Container {
+        volumes: Vec::new(),
+        ..task.container.clone()
+    };
     let mut control = Connection::new(accepted.stream)?;
     control.send(&FromHost::Renew(agent::renewal(None)?))?;
     control.send(&FromHost::Run { container, process })?;
