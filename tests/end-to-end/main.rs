@@ -34,6 +34,7 @@ mod streams;
 mod terminal;
 mod timings;
 mod traffic;
+mod transfers;
 mod uplinks;
 mod upsets;
 mod volumes;
