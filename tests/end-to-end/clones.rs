@@ -170,6 +170,7 @@ fn alone_databases_are_changed_each_by_itself() {
     let cloned = store.hull(&clone).limit(limit).finish();
     assert_eq!(cloned.exits(0).out().lines().count() as u64, number);
     let took = start.elapsed();
+    println!("{number} copies run after {took:?}");
     let name = |copy: u64| match number {
         1 => "copy".to_owned(),
         _ => format!("copy-{copy}"),
@@ -196,7 +197,8 @@ fn alone_databases_are_changed_each_by_itself() {
         (own, share) = (own + private, share + part);
     }
     println!(
-        "{number} copies of a database: {took:?} until the last ran; of each, {} KiB are its own, {} KiB its share of all",
+        "all were changed after {:?}; of each, {} KiB are its own, {} KiB its share of all",
+        start.elapsed(),
         own / number >> 10,
         share / number >> 10
     );
