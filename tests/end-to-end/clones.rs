@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::hull;
+use tests::{amount, fixture, hull};
 
 use crate::snapshots::{Store, WRITES_IN_MEMORY};
 
@@ -97,4 +97,109 @@ fn copies_end_with_the_command_that_wanted_them() {
     let listed = hull(["snapshot", "ls", "-q"]).host_env("HULL_ROOT", &store.0);
     listed.finish().prints("");
     nothing_is_left_of_the_save(&store);
+}
+
+/// Names, and bytes of memory of their own, of files, and as their share of all, as `hull stats` tells them.
+fn memory(store: &Store) -> Vec<(String, [u64; 3])> {
+    let fields = "{{.Name}} {{.MemPrivate}} {{.MemShared}} {{.MemPss}}";
+    let stats = ["stats", "--no-stream", "--format", fields];
+    let told = store.hull(&stats).finish().exits(0).out();
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap().to_owned();
+        let numbers: Vec<u64> = words.map(|word| word.parse().unwrap()).collect();
+        (name, numbers.try_into().unwrap())
+    };
+    told.lines().map(line).collect()
+}
+
+#[test]
+fn what_copies_have_not_written_is_not_theirs() {
+    const DATA: u64 = 24_000_000;
+    let store = Store::new("clone-memory");
+    let script = format!("head -c {DATA} /dev/urandom > /data; echo filled; {WAITS}");
+    store.run("source", WRITES_IN_MEMORY, &script);
+    store.wait_for("source", "filled");
+    let clone = ["clone", "-n", "3", "--name", "copy", "source"];
+    store.hull(&clone).finish().exits(0);
+    let names = ["copy-1", "copy-2", "copy-3"];
+    for name in names {
+        store.exec(name, "md5sum /data");
+    }
+    for (name, [private, shared, share]) in memory(&store) {
+        let told = format!("{name}: {private} {shared} {share}");
+        assert!(share < private + shared, "{told}");
+        if name == "source" {
+            assert!(private > DATA && shared < DATA / 4, "{told}");
+        } else {
+            // All three have looked at the data, which is there once.
+            assert!(private < DATA && shared > DATA, "{told}");
+            assert!(share < private + shared / 2, "{told}");
+        }
+    }
+    store.exec("copy-2", "head -c 24000000 /dev/zero > /data");
+    let changed = memory(&store)
+        .into_iter()
+        .find(|(name, _)| name == "copy-2");
+    let (_, [private, ..]) = changed.unwrap();
+    assert!(private > DATA, "{private}");
+}
+
+/// Fills a database, and says "up" when it is warm.
+const DATABASE: &str = r#"
+redis-server --enable-debug-command local --save '' --appendonly no --bind 127.0.0.1 --daemonize yes --logfile /tmp/log
+until redis-cli ping >/tmp/ping 2>&1; do sleep 0.05; done
+redis-cli debug populate 20000 filler 200 >/tmp/filled
+redis-cli set mine nobody >/tmp/set
+echo up
+while :; do sleep 1000; done
+"#;
+
+#[test]
+fn alone_databases_are_changed_each_by_itself() {
+    let store = Store::new("clone-database");
+    let number = amount("CLONES", 3);
+    let run = ["run", "-d", "--name", "source", "--storage", "0"];
+    let run = store.hull(&run).image(&fixture::servers());
+    run.run(DATABASE).exits(0);
+    store.wait_for("source", "up");
+    let start = Instant::now();
+    let count = number.to_string();
+    let clone = ["clone", "-n", &count, "--name", "copy", "source"];
+    let limit = Duration::from_secs(60 + 20 * number);
+    let cloned = store.hull(&clone).limit(limit).finish();
+    assert_eq!(cloned.exits(0).out().lines().count() as u64, number);
+    let took = start.elapsed();
+    println!("{number} copies run after {took:?}");
+    let name = |copy: u64| match number {
+        1 => "copy".to_owned(),
+        _ => format!("copy-{copy}"),
+    };
+    let ask = "redis-cli get mine; redis-cli dbsize";
+    for copy in 1..=number {
+        let change = format!("redis-cli set mine {copy}; redis-cli del filler:{copy}");
+        let told = store.exec(
+            &name(copy),
+            &format!("{ask}; redis-cli exists filler:{copy}; {change}"),
+        );
+        assert_eq!(told, "nobody\n20001\n1\nOK\n1\n");
+    }
+    for copy in 1..=number {
+        let told = store.exec(
+            &name(copy),
+            &format!("{ask}; redis-cli exists filler:{copy} filler:0 filler:19999"),
+        );
+        assert_eq!(told, format!("{copy}\n20000\n2\n"));
+    }
+    assert_eq!(store.exec("source", ask), "nobody\n20001\n");
+    let (mut own, mut share) = (0, 0);
+    for (_, [private, _, part]) in memory(&store).iter().filter(|(name, _)| name != "source") {
+        (own, share) = (own + private, share + part);
+    }
+    println!(
+        "all were changed after {:?}; of each, {} KiB are its own, {} KiB its share of all",
+        start.elapsed(),
+        own / number >> 10,
+        share / number >> 10
+    );
 }

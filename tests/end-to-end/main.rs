@@ -36,6 +36,7 @@ mod streams;
 mod terminal;
 mod timings;
 mod traffic;
+mod transfers;
 mod unreachable;
 mod uplinks;
 mod upsets;

@@ -9,8 +9,12 @@ use std::io::Read;
 
 use thiserror::Error;
 
+pub(crate) mod archive;
 pub(crate) mod draft;
 pub(crate) mod named;
+mod sums;
+
+use sums::Sum;
 
 /// The state of processors and devices.
 pub(crate) const MACHINE: &str = "machine";
@@ -24,7 +28,7 @@ pub(crate) const DISK: &str = "disk";
 
 const MAGIC: [u8; 8] = *b"hullrest";
 /// Counted up whenever anything that is saved changes its form.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Magic, version, lengths of the description, the pages, the state; sum of all three.
 const HEADER: usize = 8 + 4 + 4 + 4 + 8 + 8;
 /// A machine of 16 processors with all devices takes a quarter of a megabyte.
@@ -138,25 +142,11 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], FormatError> {
     Ok(*first)
 }
 
-/// A sum that any change of a single word changes: it is to find damage, not forgery. Whoever may write the file may write
-/// the sum.
+/// One sum of all three.
 fn sum(parts: &[&[u8]]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut sum = 0_u64;
-    for part in parts {
-        let words = part.chunks_exact(8);
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(words.remainder()) {
-            *to = *from;
-        }
-        let words = words.map(|word| <[u8; 8]>::try_from(word).unwrap_or_default());
-        for word in words.chain([last, (part.len() as u64).to_le_bytes()]) {
-            sum = (sum ^ u64::from_le_bytes(word))
-                .wrapping_mul(FACTOR)
-                .rotate_left(29);
-        }
-    }
-    sum
+    let mut sum = Sum::default();
+    parts.iter().for_each(|part| sum.bytes(part));
+    sum.finish()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::vmm::Rest;
 mod key;
 mod make;
 
-pub(crate) use key::{Key, fingerprint};
+pub(crate) use key::Key;
 pub(crate) use make::make;
 
 /// Templates beyond this are removed, the longest unused first.

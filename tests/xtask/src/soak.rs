@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// MiB of output against a reader that stalls
     #[arg(long, default_value = "10240", value_name = "NUMBER")]
     mebibytes: u64,
+    /// Copies of a database, each changed by itself, all at once
+    #[arg(long, default_value = "100", value_name = "NUMBER")]
+    clones: u64,
     /// What all that is random follows from; another one each time, and printed, if none is given
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -62,6 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("DEEDS", args.deeds, "soak::alone_clients"),
         ("FLIPS", args.flips, "soak::a_flipped"),
         ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
+        ("CLONES", args.clones, "clones::alone_databases"),
     ];
     let parts = || parts.iter().filter(|(_, amount, _)| *amount > 0);
     ensure!(parts().count() > 0, "Nothing is left to do");

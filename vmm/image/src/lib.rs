@@ -71,6 +71,8 @@ pub use tar::TarError;
 
 /// Tar archives as such, for whoever copies files and makes no image.
 pub mod archive {
-    pub use crate::tar::{Entry, Input, Kind, Reader, Segment, TarError, Time, header};
+    pub use crate::tar::{
+        Entry, Input, Kind, MAX_SEGMENTS, Reader, Segment, TarError, Time, header,
+    };
 }
 pub use tree::TreeError;

@@ -227,6 +227,19 @@ impl Store {
         Ok(about.map(|about| about.layers).unwrap_or_default())
     }
 
+    /// What the image's file system holds, in a line: the chain of its layers, the version of what converted them, length and
+    /// checksum. Two stores say the same of the same bytes.
+    ///
+    /// # Errors
+    /// When what is written down of them cannot be read.
+    pub fn content(&self, image: &Image) -> Result<String, StoreError> {
+        let about: Option<RootRecord> = self.directory.read_json(&about_root(&image.root))?;
+        let about = about.ok_or(StoreError::Removed(image.id))?;
+        let name = image.root.trim_start_matches(ROOTS);
+        let name = name.trim_matches('/').trim_end_matches(".erofs");
+        Ok(format!("{name} {} {:08x}", about.bytes, about.checksum))
+    }
+
     /// Opens the image's file system for a machine. While the descriptor is open, in whatever process,
     /// the image counts as in use and is not removed.
     ///

@@ -16,7 +16,7 @@ use std::io;
 pub use error::TarError;
 use header::{BLOCK, Header};
 pub use input::Input;
-pub use sparse::Segment;
+pub use sparse::{MAX_SEGMENTS, Segment};
 pub use write::header;
 
 /// Longest extended header (PAX records, GNU long name), in bytes. Go's bound is the same.

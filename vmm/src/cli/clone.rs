@@ -36,92 +36,140 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
+/// Copies that begin at a time, for each processor: with more, the first of them would wait for the last.
+const AT_A_TIME: usize = 8;
+
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let directory = store::directory(root.clone())?;
     let source = ask::find(&ask::containers(root.clone())?, &args.container)?;
-    let (mut ids, mut sockets) = (Vec::new(), Vec::new());
-    let all = start_all(args, &source, root, &mut ids, &mut sockets);
-    let mut code = 0;
-    let mut first_of = |failed: u8| code = if code == 0 { failed } else { code };
-    let mut commands = Vec::new();
-    for ((id, socket), number) in ids.iter().zip(&sockets).zip(1u16..) {
-        let runs = ask::started(socket).and_then(|()| match &args.command[..] {
-            [] => {
-                println!("{id}");
-                Ok(())
-            }
-            words => {
-                commands.push(execute(&directory, id, number, words)?);
-                Ok(())
-            }
-        });
-        if let Err(failure) = runs {
-            first_of(failure.exit_code());
-            failure.report();
-        }
+    let mut copies = Copies {
+        args,
+        directory,
+        ids: Vec::new(),
+        sockets: Vec::new(),
+        announced: 0,
+        commands: Vec::new(),
+        code: 0,
+    };
+    if let Err(failure) = copies.start_all(&source, root) {
+        copies.failed(&failure);
     }
-    if let Err(failure) = all {
-        first_of(failure.exit_code());
-        failure.report();
-    }
-    for mut command in commands {
-        let status = command.wait()?;
-        let signal = status.signal().map(|signal| 128 + signal);
-        let status = status.code().or(signal).unwrap_or(0);
-        first_of(u8::try_from(status).unwrap_or(failure::LAUNCHER));
-    }
+    copies.announce_but(0);
+    let status = copies.wait()?;
     if args.rm && !args.command.is_empty() {
-        end_all(&sockets);
+        end_all(&copies.sockets);
     }
-    Ok(ExitCode::from(code))
+    Ok(ExitCode::from(status))
 }
 
-/// Saves the source once, and has all copies begin with that. Nothing of it has a name afterwards. Whoever drops a connection
-/// ends a copy that is bound to it.
-fn start_all(
-    args: &Args,
-    source: &Container,
-    root: Option<PathBuf>,
-    ids: &mut Vec<String>,
-    sockets: &mut Vec<Socket>,
-) -> Result<(), Failure> {
-    let directory = store::directory(root.clone())?;
-    let store = store::open(root.clone())?;
-    let name = container::new_id()?;
-    let draft = snapshot::save(source, &Snapshots::of(&directory), &name, root)?;
-    let copied = draft.directory().try_clone_to_owned()?;
-    let found = Snapshot::read(&name, copied).map_err(snapshot::refused)?;
-    let bound = args.rm && !args.command.is_empty();
-    for number in 1..=args.number {
-        let copy = Copy {
-            name: match (&args.name[..], args.number) {
-                ("", _) | (_, 1) => args.name.clone(),
-                (name, _) => format!("{name}-{number}"),
-            },
-            remove: args.rm,
-            silent: bound,
-            cidfile: None,
-        };
-        let (made, rest) = restore::make(&found, copy, &store, &directory)?;
-        let create::Made {
-            container,
-            supervision,
-            task,
-            parts,
-        } = made;
-        ids.push(container.config.id.clone());
-        let (first, saved) = (Request::Start { bound }, Some(rest));
-        let socket = supervise::start(container, supervision, task, parts, saved, &first, sockets)?;
-        sockets.push(socket);
+/// The copies so far.
+struct Copies<'a> {
+    args: &'a Args,
+    directory: PathBuf,
+    ids: Vec<String>,
+    sockets: Vec<Socket>,
+    /// So many of them run, or were told to be of no use.
+    announced: usize,
+    /// What runs in them.
+    commands: Vec<Child>,
+    /// The first one that is not 0.
+    code: u8,
+}
+
+impl Copies<'_> {
+    /// Saves the source once, and has all copies begin with that. Nothing of it has a name afterwards. Whoever drops a connection
+    /// ends a copy that is bound to it.
+    fn start_all(&mut self, source: &Container, root: Option<PathBuf>) -> Result<(), Failure> {
+        let (args, directory) = (self.args, self.directory.clone());
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let store = store::open(root.clone())?;
+        let name = container::new_id()?;
+        let draft = snapshot::save(source, &Snapshots::of(&directory), &name, root)?;
+        let copied = draft.directory().try_clone_to_owned()?;
+        let found = Snapshot::read(&name, copied).map_err(snapshot::refused)?;
+        let bound = args.rm && !args.command.is_empty();
+        for number in 1..=args.number {
+            let copy = Copy {
+                name: match (&args.name[..], args.number) {
+                    ("", _) | (_, 1) => args.name.clone(),
+                    (name, _) => format!("{name}-{number}"),
+                },
+                remove: args.rm,
+                silent: bound,
+                cidfile: None,
+            };
+            let (made, rest) = restore::make(&found, copy, &store, &directory)?;
+            let create::Made {
+                container,
+                supervision,
+                task,
+                parts,
+            } = made;
+            self.ids.push(container.config.id.clone());
+            let (first, saved) = (Request::Start { bound }, Some(rest));
+            let sockets = &mut self.sockets;
+            let socket =
+                supervise::start(container, supervision, task, parts, saved, &first, sockets)?;
+            sockets.push(socket);
+            self.announce_but(AT_A_TIME * processors);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Waits for all but the last few to run, and tells of each or has its command run.
+    fn announce_but(&mut self, few: usize) {
+        while self.announced + few < self.sockets.len() {
+            let number = self.announced;
+            self.announced += 1;
+            if let Err(failure) = self.announce(number) {
+                self.failed(&failure);
+            }
+        }
+    }
+
+    fn announce(&mut self, number: usize) -> Result<(), Failure> {
+        let (Some(id), Some(socket)) = (self.ids.get(number), self.sockets.get(number)) else {
+            return Ok(());
+        };
+        ask::started(socket)?;
+        match &self.args.command[..] {
+            [] => println!("{id}"),
+            words => {
+                let command = execute(&self.directory, id, number + 1, words)?;
+                self.commands.push(command);
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.ended_with(failure.exit_code());
+        failure.report();
+    }
+
+    fn ended_with(&mut self, code: u8) {
+        if self.code == 0 {
+            self.code = code;
+        }
+    }
+
+    /// Waits for the commands.
+    fn wait(&mut self) -> Result<u8, Failure> {
+        for mut command in std::mem::take(&mut self.commands) {
+            let status = command.wait()?;
+            let signal = status.signal().map(|signal| 128 + signal);
+            let status = status.code().or(signal).unwrap_or(0);
+            self.ended_with(u8::try_from(status).unwrap_or(failure::LAUNCHER));
+        }
+        Ok(self.code)
+    }
 }
 
 /// Runs the command in a copy, with hull's own output.
 fn execute(
     root: &std::path::Path,
     id: &str,
-    number: u16,
+    number: usize,
     words: &[OsString],
 ) -> Result<Child, Failure> {
     let mut command = Command::new("/proc/self/exe");

@@ -4,16 +4,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use image::{Image, RemoveError, Store};
 use serde_json::{Value, json};
 
 use super::ask;
 use crate::container::{Config, Container, short};
 use crate::control::{Answer, Request, Socket};
-use crate::failure::Failure;
+use crate::failure::{Failure, escaped};
 use crate::listing::{self, Column, Format};
 use crate::snapshot::draft::Draft;
-use crate::snapshot::named::{Snapshot, SnapshotError, Snapshots};
-use crate::{human, store, template};
+use crate::snapshot::named::{self, Snapshot, SnapshotError, Snapshots};
+use crate::{human, store};
+
+mod stream;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,6 +35,12 @@ enum Verb {
     Ls(LsArgs),
     /// Show everything that is known of snapshots
     Inspect(InspectArgs),
+    /// Write a snapshot as one archive, for another store or host: its memory, processors, container and
+    /// disk. Its image is not in it, and must be there where it goes on. Not packed: `| zstd` does that
+    Export(stream::ExportArgs),
+    /// Make a snapshot of what `hull snapshot export` wrote. Name servers, host-gateway and limits of the
+    /// log are those of the host it goes on at
+    Import(stream::ImportArgs),
     /// Remove snapshots; containers that were made of them go on
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -57,6 +66,9 @@ struct LsArgs {
 
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
+    /// Read all of them, and compare them with the sums that were noted when they were made
+    #[arg(long)]
+    verify: bool,
     /// How to print: json, or a template such as '{{.Size}}'
     #[arg(short, long, default_value = "json")]
     format: Format,
@@ -86,12 +98,14 @@ const COLUMNS: [Column; 5] = [
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let directory = store::directory(root.clone())?;
     // The directory is made, with its owner checked.
-    image::Store::open(&directory)?;
+    let images = Store::open(&directory)?;
     let snapshots = Snapshots::of(&directory);
     match &args.verb {
         Verb::Create(args) => create(args, &snapshots, root),
         Verb::Ls(args) => list(args, &snapshots),
         Verb::Inspect(args) => inspect(args, &snapshots),
+        Verb::Export(args) => stream::export(args, &snapshots),
+        Verb::Import(args) => stream::import(args, &snapshots, &images),
         Verb::Rm(args) => remove(args, &snapshots),
     }
 }
@@ -105,6 +119,7 @@ pub(super) fn refused(error: SnapshotError) -> Failure {
         }
         SnapshotError::Protocol { .. }
         | SnapshotError::Format { .. }
+        | SnapshotError::Sum { .. }
         | SnapshotError::Unfit { .. } => Some(
             "A snapshot goes on under the hull that made it, unchanged; `hull snapshot rm` removes it.",
         ),
@@ -123,7 +138,9 @@ fn create(
     root: Option<PathBuf>,
 ) -> Result<ExitCode, Failure> {
     let container = ask::find(&ask::containers(root.clone())?, &args.container)?;
-    save(&container, snapshots, &args.name, root)?.finish()?;
+    let draft = save(&container, snapshots, &args.name, root)?;
+    // The container goes on meanwhile.
+    named::finish(&args.name, draft).map_err(refused)?;
     println!("{}", args.name);
     Ok(ExitCode::SUCCESS)
 }
@@ -139,8 +156,7 @@ pub(super) fn save(
     let socket = ask::awake(container)?;
     let store = store::open(root)?;
     let image = store.resolve(&container.config.image_id)?;
-    let file = store.open_root(&image)?.metadata()?;
-    let root = template::fingerprint(&file);
+    let root = store.content(&image)?;
     let draft = snapshots
         .begin(name, &container.config, &container.task()?, root)
         .map_err(refused)?;
@@ -150,6 +166,42 @@ pub(super) fn save(
         Failure::new(format!("Container {name} was not saved: {why}")).code(1)
     })?;
     Ok(draft)
+}
+
+/// The image that a snapshot is of, if the store has it, with the bytes that the guest remembers parts of.
+pub(super) fn image_of(snapshot: &Snapshot, store: &Store) -> Result<Image, Failure> {
+    let (name, config) = (&snapshot.name, &snapshot.about.config);
+    let image = store
+        .resolve(&config.image_id)
+        .map_err(|error| match error {
+            RemoveError::Unknown(id) => {
+                let image = &config.image;
+                Failure::new(format!(
+                    "Snapshot {name} is of the image {image}, which the store has not ({id})"
+                ))
+                .hint(how_to_get(image))
+            }
+            error => error.into(),
+        })?;
+    let found = store.content(&image)?;
+    let told = &snapshot.about.root;
+    if found == *told {
+        return Ok(image);
+    }
+    let text = format!(
+        "Snapshot {name} is of another file system than the store has of its image: {told}, not {found}"
+    );
+    Err(Failure::new(text).hint(
+        "The guest remembers parts of the other one; a hull that converts images as the one that made the snapshot did can go on from it.",
+    ))
+}
+
+/// Where the image is to come from.
+fn how_to_get(image: &str) -> String {
+    let image = escaped(image);
+    format!(
+        "Bring the same image into the store: as {image}, or by `hull save` where the snapshot was made and `hull load` here."
+    )
 }
 
 /// Waits until it is; memory takes as long as the disk does.
@@ -167,27 +219,7 @@ fn saved(socket: &Socket) -> Result<(), String> {
 
 /// What cannot go on twice.
 fn refuse(config: &Config) -> Result<(), Failure> {
-    let (what, hint) = if config.tty {
-        ("a terminal", "Run it without -t.")
-    } else if config.network.is_some() {
-        // Its kernel knows the address by which the others know it.
-        (
-            "an address in a network of one's own",
-            "Run it on the default network.",
-        )
-    } else if config.uplink.is_some() {
-        (
-            "a network card that leads to a device of the host's",
-            "Run it on the default network.",
-        )
-    } else if config.shared().next().is_some() {
-        (
-            "directories of the host",
-            "Run it without -v, --mount and --rootfs.",
-        )
-    } else if config.machine.kernel_log {
-        ("--kernel-log", "Run it without.")
-    } else {
+    let Some((what, hint)) = named::refusal(config) else {
         return Ok(());
     };
     let name = &config.name;
@@ -250,7 +282,15 @@ fn inspect(args: &InspectArgs, snapshots: &Snapshots) -> Result<ExitCode, Failur
     let mut code = ExitCode::SUCCESS;
     let mut found = Vec::new();
     for name in &args.names {
-        match snapshots.get(name) {
+        let snapshot = snapshots.get(name).and_then(|snapshot| {
+            let verified = if args.verify {
+                snapshot.verify()
+            } else {
+                Ok(())
+            };
+            verified.map(|()| snapshot)
+        });
+        match snapshot {
             Ok(snapshot) => found.push(describe(&snapshot)),
             Err(error) => code = refused(error).report(),
         }

@@ -36,12 +36,13 @@ pub(super) struct Args {
     containers: Vec<String>,
 }
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("ID", "CONTAINER ID"),
     ("Name", "NAME"),
     ("CPUPerc", "CPU %"),
     ("MemUsage", "MEM USAGE / LIMIT"),
     ("MemPerc", "MEM %"),
+    ("MemParts", "PRIVATE / SHARED"),
     ("NetIO", "NET I/O"),
 ];
 
@@ -52,6 +53,10 @@ struct Taken {
     time: Duration,
     /// Bytes of memory that are the process's own or mapped by it.
     memory: u64,
+    /// Those of them that are files', which others may map too: what a copy has not written of its template or snapshot.
+    shared: u64,
+    /// Its share of all, each page divided by those who map it; known to those who may look into the process.
+    share: Option<u64>,
 }
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
@@ -105,6 +110,10 @@ fn row(container: &Container, before: Taken, now: Taken, passed: Duration) -> Va
         "CPUPerc": format!("{cpu:.2}%"),
         "MemUsage": format!("{} / {}", human::size(now.memory), human::size(limit)),
         "MemPerc": format!("{memory:.2}%"),
+        "MemParts": format!("{} / {}", human::size(now.memory - now.shared), human::size(now.shared)),
+        "MemPrivate": now.memory - now.shared,
+        "MemShared": now.shared,
+        "MemPss": now.share,
         "NetIO": format!("{} / {}", human::size(network.received), human::size(network.sent)),
         "NetFlows": network.flows,
         "NetDenied": network.denied,
@@ -126,9 +135,16 @@ fn taken(process: u32) -> Taken {
     // The name in parentheses may have blanks in it; what follows it starts with field 3.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = number(fields, 11) + number(fields, 12);
-    let pages = read("statm").map_or(0, |text| number(&text, 1));
+    let pages = read("statm").unwrap_or_default();
+    let resident = number(&pages, 1);
+    let share = read("smaps_rollup").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+        Some(number(line, 1) << 10)
+    });
     Taken {
         time: Duration::from_millis(ticks * 1000 / TICKS),
-        memory: pages * PAGE,
+        memory: resident * PAGE,
+        shared: number(&pages, 2).min(resident) * PAGE,
+        share,
     }
 }

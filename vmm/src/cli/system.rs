@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::failure::{Failure, escaped};
+use crate::failure::{self, Failure, escaped};
 use crate::listing::{self, Column, Format};
 use crate::snapshot::named::Snapshots;
 use crate::template::Templates;
@@ -22,7 +22,7 @@ pub(super) struct Args {
 enum Verb {
     /// Show what the store takes on the disk
     Df(DfArgs),
-    /// Compare everything in the store with its digest
+    /// Compare everything in the store with its digest, and snapshots with their sums
     Check(CheckArgs),
 }
 
@@ -100,7 +100,7 @@ fn df(args: &DfArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
 }
 
 fn check(args: &CheckArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    let problems = store::open(root)?.check(args.repair)?;
+    let problems = store::open(root.clone())?.check(args.repair)?;
     for problem in &problems {
         let repaired = if problem.is_repaired {
             " (repaired)"
@@ -110,14 +110,18 @@ fn check(args: &CheckArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
         let line = format!("{}: {}{repaired}", problem.path.display(), problem.kind);
         println!("{}", escaped(&line));
     }
-    match problems
-        .iter()
-        .filter(|problem| !problem.is_repaired)
-        .count()
-    {
+    let snapshots = Snapshots::of(&store::directory(root)?).list();
+    let verified = snapshots.into_iter().map(|found| found?.verify());
+    let damaged = verified.filter_map(Result::err);
+    // Nothing brings one back, so removing it is for its user to say.
+    let damaged = damaged.map(|error| println!("{}", failure::line(&error)));
+    let left = problems.iter().filter(|problem| !problem.is_repaired);
+    match left.count() + damaged.count() {
         0 => Ok(ExitCode::SUCCESS),
         count => Err(Failure::new(format!("The store has {count} problems"))
-            .hint("hull system check --repair removes what is damaged; pull or load it again then.")
+            .hint(
+                "hull system check --repair removes what is damaged, to be pulled or loaded again then; hull snapshot rm removes a snapshot.",
+            )
             .code(1)),
     }
 }

@@ -110,6 +110,11 @@ impl Layout {
     }
 }
 
+/// How long the file of a disk of so many bytes is: whole blocks, and no last group that would hold next to nothing.
+pub(crate) fn length(bytes: u64) -> u64 {
+    Layout::new(bytes).blocks * BLOCK
+}
+
 /// Makes the file, which is empty, a disk of so many bytes with an empty file system.
 pub(crate) fn format(file: &File, bytes: u64, uuid: [u8; 16], now: u32) -> io::Result<()> {
     let layout = Layout::new(bytes);

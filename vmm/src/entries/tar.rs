@@ -101,16 +101,21 @@ pub(super) fn pass(
 }
 
 /// Whatever an archive is read from.
-#[derive(Debug)]
-struct Buffered<R>(BufReader<R>);
+pub(crate) struct Buffered<'a>(BufReader<Box<dyn Read + 'a>>);
 
-impl<R: Read> Read for Buffered<R> {
+impl<'a> Buffered<'a> {
+    pub(crate) fn new(from: impl Read + 'a) -> Self {
+        Self(BufReader::with_capacity(64 << 10, Box::new(from)))
+    }
+}
+
+impl Read for Buffered<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl<R: Read> BufRead for Buffered<R> {
+impl BufRead for Buffered<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.0.fill_buf()
     }
@@ -120,11 +125,11 @@ impl<R: Read> BufRead for Buffered<R> {
     }
 }
 
-impl<R: Read> Input for Buffered<R> {}
+impl Input for Buffered<'_> {}
 
 /// Sends what is in an archive.
 pub(crate) fn send(from: impl Read, keep: Keep, to: &mut dyn Write) -> Result<(), CopyError> {
-    let mut reader = Reader::new(Buffered(BufReader::new(from)));
+    let mut reader = Reader::new(Buffered::new(from));
     while let Some(entry) = reader.next()? {
         let Some(path) = relative(&entry.path)? else {
             continue;

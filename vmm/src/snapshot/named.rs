@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{self, DRAFTS, Draft};
+use super::sums::{self, Sums};
 use super::{CONTAINER, DISK, FormatError, MACHINE, MEMORY, Parts};
 use crate::agent::Task;
-use crate::container::Config;
+use crate::container::{Config, storage};
 use crate::vmm::Rest;
 use crate::{cli, human};
 
@@ -37,6 +38,8 @@ pub(crate) enum SnapshotError {
         protocol::VERSION
     )]
     Protocol { name: String, found: u16 },
+    #[error("Snapshot {name} is damaged: the sum of its {what} is wrong")]
+    Sum { name: String, what: &'static str },
     #[error("{action} snapshot {name} failed")]
     File {
         action: &'static str,
@@ -54,10 +57,12 @@ pub(crate) struct About {
     pub(crate) protocol: u16,
     /// When it was made, nanoseconds since 1970.
     pub(crate) created: u64,
-    /// Which file the image's file system was, of which its guest remembers parts.
+    /// What the image's file system held, of which its guest remembers parts ([`image::Store::content`]).
     pub(crate) root: String,
     /// The container.
     pub(crate) config: Config,
+    /// Of the other files; none as long as they are written.
+    pub(crate) sums: Option<Sums>,
 }
 
 /// A snapshot that is there.
@@ -94,30 +99,24 @@ impl Snapshots {
         task: &Task,
         root: String,
     ) -> Result<Draft, SnapshotError> {
-        check(name)?;
         let about = About {
             hull: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: protocol::VERSION,
             created: human::nanoseconds(),
             root,
             config: config.clone(),
+            sums: None,
         };
-        let failed = |source: io::Error| SnapshotError::File {
-            action: "Making",
-            name: name.to_owned(),
-            source,
-        };
-        let about = serde_json::to_vec(&about).map_err(|error| failed(error.into()))?;
-        let state = postcard::to_allocvec(task).map_err(|error| failed(io::Error::other(error)))?;
-        let draft = Draft::begin(&self.path, name).map_err(failed)?;
-        let draft = draft.ok_or_else(|| SnapshotError::Taken(name.to_owned()))?;
-        let bytes = super::encode(&Parts {
-            about: &about,
-            pages: &[],
-            state: &state,
-        });
-        draft.write_container(&bytes).map_err(failed)?;
+        let draft = self.draft(name)?;
+        write_container(name, &draft, &about, task)?;
         Ok(draft)
+    }
+
+    /// A place to make one, empty.
+    pub(super) fn draft(&self, name: &str) -> Result<Draft, SnapshotError> {
+        check(name)?;
+        let draft = Draft::begin(&self.path, name).map_err(|error| making(name, error))?;
+        draft.ok_or_else(|| SnapshotError::Taken(name.to_owned()))
     }
 
     /// All of them by name; of those that cannot be used, why.
@@ -160,6 +159,85 @@ impl Snapshots {
     }
 }
 
+/// What of a container cannot go on twice, and what to do instead.
+pub(crate) fn refusal(config: &Config) -> Option<(&'static str, &'static str)> {
+    if config.tty {
+        Some(("a terminal", "Run it without -t."))
+    } else if config.network.is_some() {
+        // Its kernel knows the address by which the others know it.
+        Some((
+            "an address in a network of one's own",
+            "Run it on the default network.",
+        ))
+    } else if config.uplink.is_some() {
+        Some((
+            "a network card that leads to a device of the host's",
+            "Run it on the default network.",
+        ))
+    } else if config.shared().next().is_some() {
+        Some((
+            "directories of the host",
+            "Run it without -v, --mount and --rootfs.",
+        ))
+    } else if config.machine.kernel_log {
+        Some(("--kernel-log", "Run it without."))
+    } else {
+        None
+    }
+}
+
+/// Notes the sums of all that was written into a draft, and makes it durable and visible.
+pub(crate) fn finish(name: &str, draft: Draft) -> Result<(), SnapshotError> {
+    let directory = draft.directory().try_clone_to_owned();
+    let found = Snapshot::read(name, directory.map_err(|error| making(name, error))?)?;
+    let about = About {
+        sums: Some(found.sums()?),
+        ..found.about
+    };
+    write_container(name, &draft, &about, &found.task)?;
+    draft.finish().map_err(|error| making(name, error))
+}
+
+/// Writes which container it is of.
+pub(super) fn write_container(
+    name: &str,
+    draft: &Draft,
+    about: &About,
+    task: &Task,
+) -> Result<(), SnapshotError> {
+    let about = serde_json::to_vec(about).map_err(|error| making(name, error.into()))?;
+    let state = postcard::to_allocvec(task);
+    let state = state.map_err(|error| making(name, io::Error::other(error)))?;
+    let bytes = super::encode(&Parts {
+        about: &about,
+        pages: &[],
+        state: &state,
+    });
+    let written = draft.write_container(&bytes);
+    written.map_err(|error| making(name, error))
+}
+
+/// Which container it is of. Nothing in it is trusted.
+pub(super) fn read_container(name: &str, bytes: &[u8]) -> Result<(About, Task), SnapshotError> {
+    let parts = super::decode(bytes).map_err(|source| SnapshotError::Format {
+        name: name.to_owned(),
+        source,
+    })?;
+    let unfit = |what| SnapshotError::Unfit {
+        name: name.to_owned(),
+        what,
+    };
+    let about: About = serde_json::from_slice(parts.about).map_err(|_| unfit("configuration"))?;
+    if about.protocol != protocol::VERSION {
+        return Err(SnapshotError::Protocol {
+            name: name.to_owned(),
+            found: about.protocol,
+        });
+    }
+    let task = postcard::from_bytes(parts.state).map_err(|_| unfit("task"))?;
+    Ok((about, task))
+}
+
 impl Snapshot {
     /// The one in this directory, whether it is done or still a draft. Nothing in it is trusted.
     pub(crate) fn read(name: &str, directory: OwnedFd) -> Result<Self, SnapshotError> {
@@ -176,25 +254,62 @@ impl Snapshot {
             source,
         };
         let text = super::read(&file.into()).map_err(format)?;
-        let parts = super::decode(&text).map_err(format)?;
-        let unfit = |what| SnapshotError::Unfit {
-            name: name.to_owned(),
-            what,
-        };
-        let about: About =
-            serde_json::from_slice(parts.about).map_err(|_| unfit("configuration"))?;
-        if about.protocol != protocol::VERSION {
-            return Err(SnapshotError::Protocol {
-                name: name.to_owned(),
-                found: about.protocol,
-            });
-        }
+        let (about, task) = read_container(name, &text)?;
         Ok(Self {
             name: name.to_owned(),
-            task: postcard::from_bytes(parts.state).map_err(|_| unfit("task"))?,
+            task,
             about,
             bytes,
             directory,
+        })
+    }
+
+    /// Its files, and what each holds, in the order of an archive. Those that are there are its own: a link is none.
+    pub(super) fn files(&self) -> Result<Vec<(&'static str, File)>, SnapshotError> {
+        let failed = |error: Errno| opening(&self.name, error.into());
+        let has_disk = self.about.config.storage > 0;
+        let names = [CONTAINER, MACHINE, MEMORY, DISK];
+        let names = names.into_iter().filter(|name| *name != DISK || has_disk);
+        let open = |name| {
+            Ok((
+                name,
+                File::from(open(&self.directory, name).map_err(failed)?),
+            ))
+        };
+        names.map(open).collect()
+    }
+
+    /// Reads all of it, and compares it with the sums that were noted when it was made.
+    pub(crate) fn verify(&self) -> Result<(), SnapshotError> {
+        let found = self.sums()?;
+        let wrong = match self.about.sums {
+            None => Some(CONTAINER),
+            Some(told) if told.machine != found.machine => Some(MACHINE),
+            Some(told) if told.memory != found.memory => Some(MEMORY),
+            Some(told) if told.disk != found.disk => Some(DISK),
+            Some(_) => None,
+        };
+        let name = || self.name.clone();
+        wrong.map_or(Ok(()), |what| {
+            Err(SnapshotError::Sum { name: name(), what })
+        })
+    }
+
+    /// The sums of its files, which fit each other as far as can be seen without a machine.
+    fn sums(&self) -> Result<Sums, SnapshotError> {
+        let Rest { machine, memory } = self.rest()?;
+        let disk = self.disk()?;
+        let sum = |file: File| {
+            sums::of_file(&file).map_err(|source| SnapshotError::File {
+                action: "Reading",
+                name: self.name.clone(),
+                source,
+            })
+        };
+        Ok(Sums {
+            machine: sum(machine.into())?,
+            memory: sum(memory.into())?,
+            disk: disk.map_or(Ok(0), sum)?,
         })
     }
 
@@ -234,7 +349,7 @@ impl Snapshot {
         };
         let disk = File::from(open(&self.directory, DISK).map_err(|_| unfit())?);
         match disk.metadata() {
-            Ok(data) if data.is_file() && data.len() == most => Ok(Some(disk)),
+            Ok(data) if data.is_file() && data.len() == storage::length(most) => Ok(Some(disk)),
             _ => Err(unfit()),
         }
     }
@@ -258,6 +373,14 @@ fn open(directory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
+fn making(name: &str, source: io::Error) -> SnapshotError {
+    SnapshotError::File {
+        action: "Making",
+        name: name.to_owned(),
+        source,
+    }
+}
+
 fn check(name: &str) -> Result<(), SnapshotError> {
     match cli::is_name(name) && name != DRAFTS {
         true => Ok(()),
@@ -266,4 +389,4 @@ fn check(name: &str) -> Result<(), SnapshotError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

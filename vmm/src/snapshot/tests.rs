@@ -73,7 +73,7 @@ fn another_version_is_named() {
     let error = decode(&bytes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "The machine was saved in version 9 of the format; this hull has version 2"
+        "The machine was saved in version 9 of the format; this hull has version 3"
     );
     assert!(matches!(decode(b"ELF"), Err(FormatError::Foreign)));
 }

@@ -116,7 +116,7 @@ fn describe(text: &mut String, name: &str, file: &std::fs::Metadata) {
 }
 
 /// The same for one file.
-pub(crate) fn fingerprint(file: &std::fs::Metadata) -> String {
+fn fingerprint(file: &std::fs::Metadata) -> String {
     format!(
         "{} {} {}.{} {}.{}",
         identity(file),

@@ -369,3 +369,16 @@ fn a_removed_image_says_so() {
     ));
     assert_eq!(fixture.store.find(&other).unwrap(), None);
 }
+
+#[test]
+fn the_same_bytes_in_two_stores_have_the_same_content() {
+    let (one, two) = (Fixture::new(), Fixture::new());
+    let get = |fixture: &Fixture, text: &str| {
+        let source = fixture.archive(&docker_archive(&[layer(text)], "x:1"));
+        let image = fixture.store.get(&source).unwrap();
+        fixture.store.content(&image).unwrap()
+    };
+    let here = get(&one, "text");
+    assert_eq!(get(&two, "text"), here);
+    assert_ne!(get(&two, "another"), here);
+}

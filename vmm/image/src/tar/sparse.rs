@@ -5,7 +5,7 @@ use super::header::{BLOCK, Header, number};
 use super::{Input, MAX_PATH, Reader, TarError, pax};
 
 /// Most pieces a sparse file may have: 4 MiB of map.
-const MAX_SEGMENTS: usize = 1 << 18;
+pub const MAX_SEGMENTS: usize = 1 << 18;
 
 /// A piece of a sparse file that is stored: `length` bytes at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

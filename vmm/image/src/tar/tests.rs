@@ -339,6 +339,35 @@ fn records_count_their_own_length() {
     assert_eq!(record(b"path", b"xx"), b"11 path=xx\n");
 }
 
+#[test]
+fn what_is_written_with_holes_is_read_with_them() {
+    let segment = |offset, length| Segment { offset, length };
+    for map in [
+        vec![],
+        vec![segment(0, 3)],
+        vec![segment(4096, 512), segment(1 << 40, 1)],
+    ] {
+        let stored: u64 = map.iter().map(|segment| segment.length).sum();
+        let entry = Entry {
+            path: b"d/f".to_vec(),
+            kind: Kind::File {
+                size: (1 << 40) + 1,
+                map: Some(map),
+            },
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        };
+        let mut bytes = header(&entry);
+        let content = vec![7; usize::try_from(stored).unwrap()];
+        bytes.extend(&content);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
+        assert_eq!(read(&bytes).unwrap(), [(entry, content)]);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(0_u8.., 0..3000)) {

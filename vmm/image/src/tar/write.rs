@@ -2,17 +2,27 @@
 //! bytes. Knows no files.
 
 use super::header::BLOCK;
-use super::{Entry, Kind};
+use super::{Entry, Kind, Segment};
 
 /// Largest number of a 7- and of an 11-digit octal field.
 const SMALL: u64 = 0o7_777_777;
 const LARGE: u64 = 0o77_777_777_777;
 
-/// The header of `entry`, extended header before it included. Its data follows, padded to 512 bytes.
+/// The header of `entry`, extended header before it included; of a file with holes also the map of what is stored (PAX 1.0).
+/// Its stored data follows, padded to 512 bytes.
 #[must_use]
 pub fn header(entry: &Entry) -> Vec<u8> {
+    let mut map = Vec::new();
     let (flag, size, link, device): (u8, u64, &[u8], (u32, u32)) = match &entry.kind {
-        Kind::File { size, .. } => (b'0', *size, b"", (0, 0)),
+        Kind::File { size, map: None } => (b'0', *size, b"", (0, 0)),
+        Kind::File {
+            size,
+            map: Some(segments),
+        } => {
+            map = leading_map(segments, *size);
+            let stored: u64 = segments.iter().map(|segment| segment.length).sum();
+            (b'0', stored.saturating_add(map.len() as u64), b"", (0, 0))
+        }
         Kind::HardLink(target) => (b'1', 0, target, (0, 0)),
         Kind::Symlink(target) => (b'2', 0, target, (0, 0)),
         Kind::CharDevice { major, minor } => (b'3', 0, b"", (*major, *minor)),
@@ -22,6 +32,12 @@ pub fn header(entry: &Entry) -> Vec<u8> {
     };
     let mut records = Vec::new();
     let mut record = |key: &[u8], value: &[u8]| records.extend(pax_record(key, value));
+    if let Kind::File { size, map: Some(_) } = &entry.kind {
+        record(b"GNU.sparse.major", b"1");
+        record(b"GNU.sparse.minor", b"0");
+        record(b"GNU.sparse.name", &entry.path);
+        record(b"GNU.sparse.realsize", size.to_string().as_bytes());
+    }
     if entry.path.len() > 100 || !entry.path.is_ascii() {
         record(b"path", &entry.path);
     }
@@ -79,7 +95,26 @@ pub fn header(entry: &Entry) -> Vec<u8> {
         link,
         device,
     ));
+    bytes.append(&mut map);
     bytes
+}
+
+/// Decimal numbers, one a line: count, then offset and length of each piece, padded to a block. An empty piece at the end tells
+/// GNU tar how long the file is.
+fn leading_map(segments: &[Segment], size: u64) -> Vec<u8> {
+    let end = Segment {
+        offset: size,
+        length: 0,
+    };
+    let pieces = segments.iter().chain([&end]);
+    let numbers = pieces.flat_map(|piece| [piece.offset, piece.length]);
+    let count = segments.len().saturating_add(1) as u64;
+    let lines = std::iter::once(count).chain(numbers);
+    let mut map: Vec<u8> = lines
+        .flat_map(|number| format!("{number}\n").into_bytes())
+        .collect();
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
 }
 
 #[expect(clippy::too_many_arguments, reason = "a header has that many fields")]

@@ -1,6 +1,5 @@
 //! The container of a snapshot once more, as a new one: `hull run --from` and `hull clone`.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +9,10 @@ use crate::cli::create::{Made, new_file};
 use crate::cli::{snapshot, start};
 use crate::container::{self, Config, Containers, LogDriver};
 use crate::failure::Failure;
-use crate::snapshot::named::{About, Snapshot};
+use crate::snapshot::named::Snapshot;
 use crate::supervise::Parts;
 use crate::vmm::Rest;
-use crate::{host, human, template};
+use crate::{host, human};
 
 /// What can be said of a copy.
 pub(in crate::cli) struct Copy<'a> {
@@ -38,7 +37,8 @@ pub(in crate::cli) fn make(
     let refused = |error| snapshot::refused(error).code(crate::failure::LAUNCHER);
     let rest = found.rest().map_err(refused)?;
     let disk = found.disk().map_err(refused)?;
-    let About { config, root, .. } = found.about.clone();
+    snapshot::image_of(found, store)?;
+    let config = found.about.config.clone();
     start::permit(&config, store)?;
     let mut config = Config {
         id: container::new_id()?,
@@ -66,14 +66,6 @@ pub(in crate::cli) fn make(
         network.mac = protocol::Bytes(mac.to_vec());
     }
     let parts = Parts::of_config(&config, store)?;
-    let file = parts.root.as_ref().map(File::metadata).transpose()?;
-    if file.map(|file| template::fingerprint(&file)) != Some(root) {
-        let name = &found.name;
-        let text = format!("Snapshot {name} is of another image file than the store has now");
-        return Err(Failure::new(text).hint(
-            "Its image was removed and fetched again, or its directory moved: the guest remembers parts of the old file.",
-        ));
-    }
     let mut cidfile = copy.cidfile.map(new_file).transpose()?;
     let containers = Containers::open(directory)?;
     let (container, supervision) = containers.create_with(config, &task, disk.as_ref())?;

@@ -2,24 +2,20 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{fstat, ftruncate};
-use rustix::io::{Errno, pwrite};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::GuestMemory;
 use crate::config::Memory;
 use crate::machine::layout;
-use crate::sparse::next_data;
+use crate::sparse::{self, next_data};
 use crate::sys::{self, Piece};
 
 /// Bytes looked at and written at a time.
 const BATCH: usize = 512 * sys::PAGE;
-/// What need not be written.
-const ZEROS: [u8; sys::PAGE] = [0; sys::PAGE];
 
 impl GuestMemory {
     /// The bytes of `file` (as long as memory is) to begin with; what the guest writes stays in this process. The file must
@@ -34,7 +30,10 @@ impl GuestMemory {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let file = sys::file(file);
-        let (pieces, ranges) = (layout::pieces(size), filled_ranges(&file)?);
+        let (pieces, ranges) = (
+            layout::pieces(size),
+            sparse::ranges(&file, sys::LARGE_PAGE as u64)?,
+        );
         let map = sys::map_guest_memory(&pieces, Some(file.as_fd()), &ranges)?;
         Ok(Self {
             size,
@@ -59,7 +58,7 @@ impl GuestMemory {
                     self.map
                         .read_slice(content, address)
                         .map_err(io::Error::other)?;
-                    write_pages(file, content, batch.offset + start)?;
+                    sparse::write_pages(file, content, batch.offset + start)?;
                 }
                 start += length as u64;
             }
@@ -94,58 +93,10 @@ impl GuestMemory {
     }
 }
 
-/// Where the file has anything, in large pages: what lies between is zeros, which need no file, and come in large pages.
-fn filled_ranges(file: &File) -> io::Result<Vec<Range<u64>>> {
-    let large = sys::LARGE_PAGE as u64;
-    let (mut ranges, mut at): (Vec<Range<u64>>, _) = (Vec::new(), 0);
-    while let Some((data, hole)) = next_data(file, at)? {
-        let (start, end) = (data - data % large, hole.next_multiple_of(large));
-        match ranges.last_mut() {
-            Some(last) if start <= last.end => last.end = end,
-            _ => ranges.push(start..end),
-        }
-        at = end;
-    }
-    Ok(ranges)
-}
-
 /// Whether the host has put anything out of its memory.
 fn has_swapped() -> bool {
     let host = rustix::system::sysinfo();
     host.freeswap < host.totalswap
-}
-
-/// Writes all pages of `content` that are not zero; neighbours leave together.
-fn write_pages(file: &File, content: &[u8], mut offset: u64) -> io::Result<()> {
-    let empty: Vec<bool> = content
-        .chunks(sys::PAGE)
-        .map(|page| page == ZEROS)
-        .collect();
-    let mut rest = content;
-    for run in empty.chunk_by(|one, next| one == next) {
-        let (now, later) = rest.split_at(run.len() * sys::PAGE);
-        if run.first() == Some(&false) {
-            write_at(file, now, offset)?;
-        }
-        (rest, offset) = (later, offset + now.len() as u64);
-    }
-    Ok(())
-}
-
-/// Writes all of `bytes`.
-fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match pwrite(file, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                bytes = bytes.get(count..).unwrap_or_default();
-                offset += count as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -161,7 +112,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(size.bytes()).unwrap();
         file.write_all_at(b"here", 3 << 20).unwrap();
-        let ranges = filled_ranges(&file).unwrap();
+        let ranges = sparse::ranges(&file, 2 << 20).unwrap();
         assert_eq!((ranges.len(), &ranges[0]), (1, &(2 << 20..4 << 20)));
         let blocks = file.metadata().unwrap().blocks();
         let copy = GuestMemory::copy_of(size, file.try_clone().unwrap().into()).unwrap();

@@ -4,7 +4,7 @@ use protocol::{Container, Privileges, Process, ProcessId};
 
 use super::*;
 
-fn task() -> Task {
+pub(in crate::snapshot) fn task() -> Task {
     Task {
         container: Container::default(),
         process: Process {
