@@ -4,9 +4,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{apt, bench, build, demo, fuzz, lab, lint, progress, workspace};
 
@@ -114,27 +115,68 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
             succeed(Command::new(&unfit).env("XTASK", std::env::current_exe()?))
         })?;
     }
-    progress::step("Running the end-to-end tests in the lab", || {
-        // One lab for all: first the machine's own tests, then the containers; those that look at all of the machine's
-        // processes come last and one by one. The machine's are threads of one process, some of which fork: what another
-        // has just closed, a lock or a port, would be open in that child.
-        let script = "
-            set -e
-            [ -n \"$2\" ] || \"$1\" --test-threads=1
-            shift
-            exec sh -c \"$2\" sh \"$1\" \"$3\"";
-        let mut command: Vec<OsString> =
-            ["sh", "-c", script, "sh"].iter().map(Into::into).collect();
-        command.push(machine.clone().into());
-        command.push(filter.unwrap_or_default().into());
-        command.push(SUITE.into());
-        command.push(suite.clone().into());
-        let lab = lab::Args::new(command).memory("8G");
-        match lab::exit_code(lab.timeout(45 * 60))? {
-            0 => Ok(()),
-            code => bail!("The tests in the lab failed (exit code {code})"),
-        }
+    progress::step("Running the end-to-end tests in the lab", || match filter {
+        Some(_) => in_lab(suite_command(&suite, filter)),
+        None => in_two_labs(&machine, &suite),
     })
+}
+
+/// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests too, the second those
+/// that look at everything that runs on their machine, one by one at the end.
+fn in_two_labs(machine: &Path, suite: &Path) -> Result<()> {
+    let names = tests_of(suite)?;
+    let shared: Vec<_> = names
+        .iter()
+        .filter(|name| !name.contains("alone_"))
+        .collect();
+    let half = |first: bool| {
+        let own = shared.iter().enumerate();
+        own.filter(move |(number, _)| (number % 5 < 3) == first)
+            .map(|(_, name)| name)
+    };
+    let lab = |script: &str, half| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).args([machine, suite]);
+        command.args(["--test-threads=2", "--exact"]).args(half);
+        in_lab(command)
+    };
+    // The machine's tests are threads of one process, some of which fork: what another has just closed, a lock or a port, would
+    // be open in that child.
+    let first = "\"$1\" --test-threads=1 && shift && exec \"$@\"";
+    let second = "shift; \"$@\" && exec \"$1\" --test-threads=1 alone_";
+    thread::scope(|scope| {
+        let first = scope.spawn(|| lab(first, half(true)));
+        let second = lab(second, half(false));
+        let first = first
+            .join()
+            .unwrap_or_else(|_| bail!("A lab's thread has died"));
+        first.and(second)
+    })
+}
+
+/// Runs a command in a lab; it must succeed.
+fn in_lab(command: Command) -> Result<()> {
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    let lab = lab::Args::new(words.map(OsString::from).collect()).memory("8G");
+    match lab::exit_code(lab.timeout(45 * 60))? {
+        0 => Ok(()),
+        code => bail!("The tests in the lab failed (exit code {code})"),
+    }
+}
+
+/// The names of a test program's tests.
+fn tests_of(program: &Path) -> Result<Vec<String>> {
+    let output = Command::new(program)
+        .args(["--list", "--format", "terse"])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    // To run none of them is to run all.
+    ensure!(!names.is_empty(), "{} has no tests", program.display());
+    Ok(names)
 }
 
 /// Runs the end-to-end tests of the program `$2`: two at a time, and then alone those that look at everything that runs on
