@@ -243,11 +243,11 @@ fn end_of_links(path: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Writes a file of /etc anew. A link there is replaced, not followed: it may lead to what does not exist yet.
+/// Writes a file of /etc anew, in its old place: a full disk has room for no other. A link there is replaced, not followed: it
+/// may lead to what does not exist yet.
 fn write_anew(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
-        | OFlags::TRUNC
         | OFlags::NOFOLLOW
         | OFlags::NONBLOCK
         | OFlags::CLOEXEC;
@@ -273,7 +273,8 @@ fn write_anew(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
             rustix::io::write(&file, rest).map_err(refused_file("write", path.to_bytes()))?;
         rest = rest.get(written..).unwrap_or_default();
     }
-    Ok(())
+    rustix::fs::ftruncate(&file, content.len() as u64)
+        .map_err(refused_file("write", path.to_bytes()))
 }
 
 fn terminated(text: &[u8]) -> Result<CString, SetupError> {

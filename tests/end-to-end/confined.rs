@@ -180,7 +180,7 @@ fn what_is_not_there_is_refused_with_a_reason() {
     for (option, value, reason) in [
         ("--cap-add", "NET_ADMN", "is NET_ADMIN meant?"),
         ("--cap-drop", "everything", "capabilities(7)"),
-        ("--security-opt", "seccomp=/profile.json", "seccomp"),
+        ("--security-opt", "seccomp=builtin", "seccomp"),
         ("--security-opt", "bogus", "no-new-privileges"),
         ("--device", "/dev/sda", "--privileged"),
     ] {

@@ -117,3 +117,17 @@ fn a_guest_that_powers_off_by_itself_ends_the_run() {
     assert_ne!(outcome.status.code(), Some(0), "{outcome:?}");
     assert!(outcome.took.as_secs() < 50, "{outcome:?}");
 }
+
+#[test]
+fn an_init_that_dies_is_told() {
+    // Root in a privileged container can write into any process, and zeros crash one.
+    let script = "read range rest <<END
+$(grep r-xp /proc/1/maps)
+END
+        start=${range%%-*}
+        dd if=/dev/zero of=/proc/1/mem bs=4096 count=16 seek=$((0x$start / 4096)) conv=notrunc
+        sleep 60";
+    let outcome = vm().option("--privileged").run(script);
+    outcome.exits(125).complains("Attempted to kill init");
+    assert!(outcome.took.as_secs() < 50, "{outcome:?}");
+}

@@ -73,6 +73,12 @@ fn an_image_in_use_stays_until_its_run_ends() {
     // Another name of it goes, and comes back.
     store.says(&["tag", "busybox", "other:2"]);
     assert_eq!(store.says(&["rmi", "other:2"]), "Untagged: other:2");
+    // So does one that can be started again.
+    let stopped = store.says(&["create", "--name=stopped", "busybox", "true"]);
+    for words in [&["rmi", "busybox"][..], &["rmi", &id]] {
+        store.hull(words).exits(1).complains("in use by");
+    }
+    store.hull(&["rm", &stopped]).exits(0);
     // Killed without a chance to say so: the machine ends, and then the image is free.
     run.signal(Signal::KILL);
     let _ = run.finish();

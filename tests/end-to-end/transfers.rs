@@ -83,6 +83,9 @@ fn a_container_goes_on_in_another_store() {
     // The same image again is not the same file, and as good.
     let prune = ["image", "prune", "-a", "-f"];
     there.hull(&prune).finish().exits(0);
+    let rmi = there.hull(&["rmi", "busybox"]).finish();
+    rmi.exits(1).complains("in use by snapshot");
+    there.hull(&["rmi", "-f", "busybox"]).finish().exits(0);
     there.hull(&run).finish().exits(125);
     there.hull(&load).finish().exits(0);
     there.hull(&run).finish().exits(0);

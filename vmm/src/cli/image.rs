@@ -83,7 +83,11 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 fn prune(args: &PruneArgs, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let store = store::open(root.clone())?;
     let mut failure = None;
+    let needed = rmi::needed(root.clone())?;
     let removed = store.prune_if(args.all, &mut |listed| {
+        if needed.contains_key(&listed.image.id.to_string()) {
+            return false;
+        }
         let mut filters = args.filter.iter();
         let fits = filters.try_fold(true, |fits, filter| {
             Ok::<_, Failure>(fits && filter.fits(&store, listed)?)

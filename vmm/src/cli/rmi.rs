@@ -1,18 +1,22 @@
-//! `hull rmi`: takes names away, and images with their last name. What a machine runs stays.
+//! `hull rmi`: takes names away, and images with their last name. What a machine runs, or can be started again, stays.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use image::reference::Reference;
-use image::{RemoveError, Removed};
+use image::{RemoveError, Removed, Store};
 
+use super::ask;
 use crate::failure::Failure;
+use crate::snapshot::named::Snapshots;
 use crate::template::Templates;
 use crate::{human, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Also remove an image given by its id that has several names
+    /// Also remove an image given by its id that has several names, and one that a container which does not run or a
+    /// snapshot was made of: neither can be started again then
     #[arg(short, long)]
     force: bool,
     /// Images: names, ids, or beginnings of ids
@@ -22,16 +26,58 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let store = store::open(root.clone())?;
+    let needed = match args.force {
+        true => BTreeMap::new(),
+        false => needed(root.clone())?,
+    };
     let mut code = ExitCode::SUCCESS;
     for image in &args.images {
-        match store.remove(image, args.force) {
+        match remove(&store, image, args.force, &needed) {
             Ok(removed) => report(&removed),
             // The others are not kept by this one.
-            Err(error) => code = refused(error).report(),
+            Err(failure) => code = failure.report(),
         }
     }
     sweep(root)?;
     Ok(code)
+}
+
+fn remove(
+    store: &Store,
+    text: &str,
+    force: bool,
+    needed: &BTreeMap<String, String>,
+) -> Result<Removed, Failure> {
+    if let Ok(image) = store.resolve(text)
+        && let Some(user) = needed.get(&image.id.to_string())
+    {
+        let names = store.names()?;
+        let names: Vec<_> = names.iter().filter(|name| name.image == image.id).collect();
+        let name = text.parse::<Reference>().map(|name| name.to_string());
+        // One name of several may go: the image stays.
+        let stays = names.len() > 1 && names.iter().any(|there| Ok(&there.name) == name.as_ref());
+        if !stays {
+            let text = format!("Image {} is in use by {user}", image.id);
+            let hint = "Remove that first; with --force it can never be started again.";
+            return Err(Failure::new(text).code(1).hint(hint));
+        }
+    }
+    store.remove(text, force).map_err(refused)
+}
+
+/// Who needs which image, by its id, besides machines: containers and snapshots that can be started again.
+pub(super) fn needed(root: Option<PathBuf>) -> Result<BTreeMap<String, String>, Failure> {
+    let containers = ask::containers(root.clone())?.list()?;
+    let containers = containers.into_iter().map(|container| {
+        let user = format!("container {}", container.config.name);
+        (container.config.image_id, user)
+    });
+    let snapshots = Snapshots::of(&store::directory(root)?).list();
+    let snapshots = snapshots.into_iter().flatten().map(|snapshot| {
+        let user = format!("snapshot {}", snapshot.name);
+        (snapshot.about.config.image_id, user)
+    });
+    Ok(snapshots.chain(containers).collect())
 }
 
 /// Removes the templates of images that are gone.
