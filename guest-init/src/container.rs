@@ -246,11 +246,8 @@ fn end_of_links(path: &[u8]) -> Vec<u8> {
 /// Writes a file of /etc anew, in its old place: a full disk has room for no other. A link there is replaced, not followed: it
 /// may lead to what does not exist yet.
 fn write_anew(path: &CStr, content: &[u8]) -> Result<(), SetupError> {
-    let flags = OFlags::WRONLY
-        | OFlags::CREATE
-        | OFlags::NOFOLLOW
-        | OFlags::NONBLOCK
-        | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, Mode::from_raw_mode(0o644));
     let file = match open() {
         Err(Errno::LOOP) => {

@@ -24,7 +24,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x0a\xac\x02",
+        b"\x04\0\0\0\x00\x0b\xac\x02",
     );
 }
 
@@ -69,7 +69,7 @@ fn process() -> Process {
 
 /// What [`process`] is encoded as.
 const PROCESS: &[u8] =
-    b"\x01\x02\x04echo\x01\xff\x01\x03A=b\x04/tmp\x09nobody:12\x01\x017\x01\x00\x81\x01\x01\x01\x07\x01\x80\x01";
+    b"\x01\x02\x04echo\x01\xff\x01\x03A=b\x04/tmp\x09nobody:12\x01\x017\x01\x00\x81\x01\x01\x01\x07\x01\x80\x01\x01\x07\x06\0\0\0\0\0\x7f";
 
 fn framed(parts: &[&[u8]]) -> Vec<u8> {
     let payload = parts.concat();
@@ -144,7 +144,7 @@ fn exec() {
         columns: 0x80,
     });
     let mut encoded = PROCESS.to_vec();
-    let at = encoded.len() - 9;
+    let at = encoded.len() - 18;
     encoded.splice(at..=at, [1, 24, 0x80, 1]);
     golden(
         &FromHost::Exec {
