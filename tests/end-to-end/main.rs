@@ -27,6 +27,7 @@ mod registry;
 mod resources;
 mod rootfs;
 mod servers;
+mod services;
 mod signals;
 mod sizes;
 mod snapshots;

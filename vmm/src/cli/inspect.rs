@@ -66,6 +66,7 @@ fn describe(container: &Container) -> Result<Value, Failure> {
         Restart::No => ("no", 0),
         Restart::OnFailure(most) => ("on-failure", most.unwrap_or(0)),
         Restart::Always => ("always", 0),
+        Restart::UnlessStopped => ("unless-stopped", 0),
     };
     let card = config.machine.network.as_ref();
     let membership = config.network.as_ref();

@@ -152,8 +152,10 @@ pub(crate) enum Restart {
     No,
     /// When it fails, so many times at most.
     OnFailure(Option<u32>),
-    /// Always, unless it is stopped.
+    /// Whenever it was not stopped.
     Always,
+    /// The same. Without a daemon there is nobody who could tell the two apart after a reboot.
+    UnlessStopped,
 }
 
 /// Text that is no restart policy.
@@ -169,8 +171,8 @@ impl FromStr for Restart {
             None => match text {
                 "no" | "" => Ok(Self::No),
                 "on-failure" => Ok(Self::OnFailure(None)),
-                // Without a daemon there is nobody who could tell the two apart after a reboot.
-                "always" | "unless-stopped" => Ok(Self::Always),
+                "always" => Ok(Self::Always),
+                "unless-stopped" => Ok(Self::UnlessStopped),
                 _ => Err(RestartError),
             },
             Some(("on-failure", times)) => match times.parse() {
@@ -190,7 +192,7 @@ impl Restart {
         match self {
             Self::No => false,
             Self::OnFailure(most) => code != 0 && most.is_none_or(|most| before < most),
-            Self::Always => true,
+            Self::Always | Self::UnlessStopped => true,
         }
     }
 }
