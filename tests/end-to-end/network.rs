@@ -78,6 +78,16 @@ fn a_container_gets_out_but_not_to_what_is_the_hosts_alone() {
 }
 
 #[test]
+fn echoes_go_out_and_come_back() {
+    // Who may send them without root is this parameter of the host's.
+    let host = "busybox ip link set lo up && echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range &&
+        busybox ip addr add 192.0.2.9/32 dev lo && busybox ip addr add 2001:db8:9::1/128 dev lo && exec \"$0\" \"$@\"";
+    let script = "for address in 192.0.2.9 2001:db8:9::1; do ping -c 2 -s 1000 -W 20 $address | grep -c '^1008 bytes'; done";
+    let run = vm().under(["unshare", "-n", "sh", "-c", host]).run(script);
+    run.prints("2\n2\n");
+}
+
+#[test]
 fn without_a_network_there_is_loopback_alone() {
     vm().option("--network=none")
         .run("ls /sys/class/net; ip route")
