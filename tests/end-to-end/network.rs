@@ -78,6 +78,33 @@ fn a_container_gets_out_but_not_to_what_is_the_hosts_alone() {
 }
 
 #[test]
+fn a_client_from_elsewhere_is_seen_by_its_address() {
+    // Another machine, as far as the host can tell: a network of its own at the other end of a cable.
+    let host = r#"
+        ip link set lo up
+        unshare -n sleep 200 & far=$!
+        until ip link add near type veth peer name far netns $far && nsenter -t $far -n ip link set far up; do
+            sleep 0.2; ip link del near
+        done
+        ip addr add 198.18.0.1/24 dev near && ip link set near up && nsenter -t $far -n ip addr add 198.18.0.2/24 dev far
+        { until nsenter -t $far -n busybox nc -w 9 198.18.0.1 8080 </dev/null | grep bye; do sleep 0.3; done
+          kill $far; } >&2 &
+        exec "$0" "$@""#;
+    let script = "
+import socket
+server = socket.create_server(('', 80))
+client, address = server.accept()
+print(address[0])
+client.sendall(b'bye\\n')
+";
+    let run = vm().image(&python()).option("--publish=8080:80");
+    let run = run.command(["python3", "-c", script]);
+    let run = run.limit(Duration::from_secs(300));
+    let run = run.under(["unshare", "-n", "sh", "-c", host]).finish();
+    run.prints("198.18.0.2\n");
+}
+
+#[test]
 fn echoes_go_out_and_come_back() {
     // Who may send them without root is this parameter of the host's.
     let host = "busybox ip link set lo up && echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range &&
