@@ -212,8 +212,22 @@ impl Directory {
     pub(crate) fn lock(&self, target: &str) -> Result<Temporary<'_>, StoreError> {
         let name = format!("{TEMPORARY}/{}", target.replace('/', "."));
         loop {
-            if let Some(temporary) = self.take(&name, FlockOperation::LockExclusive)? {
+            if let Some(temporary) = self.take(&name, FlockOperation::NonBlockingLockExclusive)? {
                 return Ok(temporary);
+            }
+            self.wait(&name)?;
+        }
+    }
+
+    /// Waits until nobody works on a file. Shared: what it becomes is locked so by whoever uses it, for as long as they like.
+    fn wait(&self, name: &str) -> Result<(), StoreError> {
+        let error = self.error("Waiting for", name);
+        match self.open_at(name, OFlags::RDONLY) {
+            Err(Errno::NOENT) => Ok(()),
+            file => {
+                let file = file.map_err(&error)?;
+                rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockShared))
+                    .map_err(&error)
             }
         }
     }
