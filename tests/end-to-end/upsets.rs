@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::fixture::{self, scratch};
-use tests::hull;
 use tests::run::store;
 use tests::run::{Outcome, Running, Vm};
+use tests::{amount, hull};
 
 /// A container of this name, removed when the test is over.
 struct Detached(&'static str);
@@ -129,22 +129,35 @@ fn a_corrupted_state_file_is_told_and_harms_no_other() {
 
 #[test]
 fn many_start_at_once() {
-    const NAMES: [&str; 8] = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7"];
-    let runs = NAMES.map(|name| {
+    let number = amount("STARTS", 8);
+    let names: Vec<&'static str> = (0..number)
+        .map(|number| &*format!("many{number}").leak())
+        .collect();
+    let begun = Instant::now();
+    let run = |name: &&'static str| {
         let run = hull(["run", "-d", "--memory", "64m", "--name", name]);
         let run = run.image(&fixture::busybox());
-        run.command(["sleep", "1000"]).start()
-    });
-    let all = NAMES.map(Detached);
-    for run in runs.map(Running::finish) {
-        run.exits(0);
+        let run = run.limit(Duration::from_secs(120 + 20 * number));
+        run.command(["sleep", "10000"]).start()
+    };
+    let runs: Vec<_> = names.iter().map(run).collect();
+    let all: Vec<_> = names.iter().map(|name| Detached(name)).collect();
+    for run in runs {
+        run.finish().exits(0);
     }
+    println!(
+        "{number} containers started at once in {} s",
+        begun.elapsed().as_secs()
+    );
     for it in &all {
         assert_eq!(it.field("State.Status"), "running", "{}", it.0);
     }
-    let words = ["rm", "-f"].into_iter().chain(NAMES);
-    hull(words).finish().exits(0);
-    let left = hull(["ps", "-aq", "--filter", "name=m0"]).finish();
+    let words = ["rm", "-f"].into_iter().chain(names.iter().copied());
+    hull(words)
+        .limit(Duration::from_secs(120 + 5 * number))
+        .finish()
+        .exits(0);
+    let left = hull(["ps", "-aq", "--filter", "name=many"]).finish();
     left.prints("");
 }
 

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Copies of a database, each changed by itself, all at once
     #[arg(long, default_value = "100", value_name = "NUMBER")]
     clones: u64,
+    /// Containers that are started at once
+    #[arg(long, default_value = "50", value_name = "NUMBER")]
+    starts: u64,
     /// What all that is random follows from; another one each time, and printed, if none is given
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -66,6 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("FLIPS", args.flips, "soak::a_flipped"),
         ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
         ("CLONES", args.clones, "clones::alone_databases"),
+        ("STARTS", args.starts, "upsets::many_start"),
     ];
     let parts = || parts.iter().filter(|(_, amount, _)| *amount > 0);
     ensure!(parts().count() > 0, "Nothing is left to do");
