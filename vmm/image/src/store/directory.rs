@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::StoreError;
 
 /// Where files are before they have their name.
-const TEMPORARY: &str = "tmp";
+pub(super) const TEMPORARY: &str = "tmp";
 /// Longest record or document, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -201,7 +201,7 @@ impl Directory {
             let process = rustix::process::getpid().as_raw_nonzero();
             let name = format!("{TEMPORARY}/{process}.{serial}");
             // A file of that name that is locked or not ours to take is a dead one's at worst.
-            if let Some(temporary) = self.take(&name, FlockOperation::NonBlockingLockExclusive)? {
+            if let Some(temporary) = self.take(&name)? {
                 return Ok(temporary);
             }
         }
@@ -212,7 +212,7 @@ impl Directory {
     pub(crate) fn lock(&self, target: &str) -> Result<Temporary<'_>, StoreError> {
         let name = format!("{TEMPORARY}/{}", target.replace('/', "."));
         loop {
-            if let Some(temporary) = self.take(&name, FlockOperation::NonBlockingLockExclusive)? {
+            if let Some(temporary) = self.take(&name)? {
                 return Ok(temporary);
             }
             self.wait(&name)?;
@@ -233,11 +233,7 @@ impl Directory {
     }
 
     /// Opens and locks; none where somebody else has it, or has renamed or removed it meanwhile.
-    fn take(
-        &self,
-        name: &str,
-        operation: FlockOperation,
-    ) -> Result<Option<Temporary<'_>>, StoreError> {
+    fn take(&self, name: &str) -> Result<Option<Temporary<'_>>, StoreError> {
         let flags = OFlags::RDWR | OFlags::CREATE;
         let file = match self.open_at(name, flags) {
             Err(Errno::NOENT) => {
@@ -248,7 +244,7 @@ impl Directory {
         };
         let error = self.error("Writing", name);
         let file = file.map_err(&error)?;
-        match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)) {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other.map_err(&error)?,
         }

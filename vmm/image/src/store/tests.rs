@@ -6,6 +6,8 @@ mod manage;
 mod tools;
 
 use std::io::{Cursor, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
@@ -210,6 +212,76 @@ fn concurrent_conversions_share_the_work() {
         "{:?}",
         contents(&fixture.root())
     );
+}
+
+/// Layers that come when they are let go.
+struct Held(std::sync::mpsc::Receiver<Vec<u8>>);
+
+impl Layers for Held {
+    fn open(&mut self, _: usize) -> io::Result<Box<dyn Read + Send + '_>> {
+        let bytes = self.0.recv().map_err(io::Error::other)?;
+        Ok(Box::new(Cursor::new(bytes)))
+    }
+}
+
+#[test]
+fn who_waits_for_a_conversion_does_not_wait_for_who_runs_it() {
+    const NUMBER: usize = 8;
+    let fixture = Fixture::new();
+    let source = Counted::new(&[layer("hull")]);
+    let (expected, config) = (source.expected(), config(&source.layers, "{}"));
+    let (release, held) = std::sync::mpsc::channel();
+    let (done, ends) = std::sync::mpsc::channel();
+    let over = std::sync::Mutex::new(());
+    std::thread::scope(|scope| {
+        let running = over.lock().unwrap();
+        let convert = |source: &mut dyn Layers| {
+            let store = Store::open(&fixture.root()).unwrap();
+            store.convert(&config, &expected, source).unwrap();
+        };
+        scope.spawn(move || convert(&mut Held(held)));
+        let temporaries = fixture.root().join(directory::TEMPORARY);
+        let only = || std::fs::read_dir(&temporaries).ok()?.next()?.ok();
+        let path = std::iter::repeat_with(only)
+            .flatten()
+            .next()
+            .unwrap()
+            .path();
+        let file = File::open(path).unwrap();
+        for _ in 0..NUMBER {
+            // A machine runs the image as soon as it is one, and for as long as the test takes.
+            let (machine, over) = (
+                File::open(format!("/proc/self/fd/{}", file.as_raw_fd())),
+                &over,
+            );
+            scope.spawn(move || {
+                let machine = machine.unwrap();
+                rustix::fs::flock(&machine, FlockOperation::LockShared).unwrap();
+                drop(over.lock());
+            });
+            let (done, mut source) = (done.clone(), &source);
+            scope.spawn(move || {
+                convert(&mut source);
+                done.send(()).unwrap();
+            });
+        }
+        let inode = format!(":{} ", file.metadata().unwrap().ino());
+        let waiting = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            let waits = |line: &&str| line.contains("->") && line.contains(&inode);
+            locks.lines().filter(waits).count()
+        };
+        while waiting() < 2 * NUMBER {
+            std::thread::yield_now();
+        }
+        release.send(source.layers[0].clone()).unwrap();
+        let limit = std::time::Duration::from_secs(60);
+        let ended = (0..NUMBER).take_while(|_| ends.recv_timeout(limit).is_ok());
+        let ended = ended.count();
+        drop(running);
+        assert_eq!(ended, NUMBER);
+    });
+    assert_eq!(source.opened.load(Ordering::SeqCst), 0);
 }
 
 #[test]
