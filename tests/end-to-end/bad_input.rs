@@ -163,7 +163,6 @@ fn a_directory_of_100_000_entries() {
         tests::archive::hexadecimal(names.as_bytes())
     );
     vm().image(&format!("docker-archive:{}", file.display()))
-        .limit(std::time::Duration::from_secs(300))
         .run(script)
         .prints(&expected);
     std::fs::remove_dir_all(directory).unwrap();

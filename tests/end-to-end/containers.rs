@@ -46,7 +46,7 @@ impl Detached {
     fn wait_for(&self, text: &str) {
         let start = Instant::now();
         while !self.logs(&[]).contains(text) {
-            let late = start.elapsed() > Duration::from_secs(60);
+            let late = start.elapsed() > tests::PATIENCE;
             assert!(!late, "{text:?} is not in {:?}", self.logs(&[]));
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -173,10 +173,7 @@ fn a_paused_container_stands_still() {
     clock.verb("unpause", &[], &[]).finish().exits(0);
     let start = Instant::now();
     while ticks() == before {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "it does not go on"
-        );
+        assert!(start.elapsed() < tests::PATIENCE, "it does not go on");
     }
     // Whoever is stopped while paused is ended all the same.
     clock.verb("pause", &[], &[]).finish().exits(0);
@@ -189,7 +186,7 @@ fn a_failing_container_is_started_again_as_often_as_asked() {
     let fails = Detached::new("fails", &["--restart", "on-failure:2"], "echo once; exit 3");
     let start = Instant::now();
     while fails.field("State.Status") != "exited" {
-        assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
+        assert!(start.elapsed() < tests::PATIENCE, "it goes on");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(fails.logs(&[]), "once\n".repeat(3));
@@ -215,7 +212,7 @@ fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
         let start = Instant::now();
         while std::path::Path::new(&machine).exists() {
             assert!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < tests::PATIENCE,
                 "{state}: the VMM goes on"
             );
             std::thread::sleep(Duration::from_millis(20));

@@ -37,10 +37,7 @@ pub(crate) fn wait_for_end(before: &BTreeSet<String>) {
         if left.is_empty() {
             return;
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "still running: {left:?}"
-        );
+        assert!(start.elapsed() < tests::PATIENCE, "still running: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -89,7 +89,7 @@ fn an_image_in_use_stays_until_its_run_ends() {
             break outcome;
         }
         outcome.exits(1).complains("in use");
-        assert!(killed.elapsed() < Duration::from_secs(20), "{outcome:?}");
+        assert!(killed.elapsed() < tests::PATIENCE, "{outcome:?}");
         std::thread::sleep(Duration::from_millis(50));
     };
     assert_eq!(

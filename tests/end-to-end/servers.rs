@@ -21,8 +21,6 @@ wait_for() {
 fn server() -> Vm {
     vm().image(&servers())
         .options(["--cpus", "2", "--memory", "512m"])
-        // The first one converts the image, which is large.
-        .limit(Duration::from_secs(400))
 }
 
 fn script(body: &str) -> [String; 3] {

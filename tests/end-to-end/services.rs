@@ -22,8 +22,7 @@ impl Service {
         let volume = format!("{name}:{place}");
         let words = ["-d", "--name", name, "-v", &volume, "--memory=512m"];
         let run = hull(["run"]).image(image).options(words);
-        // The first one converts the image, which is large.
-        let run = run.options(options).limit(Duration::from_secs(400));
+        let run = run.options(options);
         let service = Self(name);
         run.command(command).finish().exits(0);
         service
@@ -45,7 +44,7 @@ impl Service {
             if outcome.status.success() {
                 return;
             }
-            let late = start.elapsed() > Duration::from_secs(600);
+            let late = start.elapsed() > tests::PATIENCE;
             assert!(!late, "{outcome:?} {:?}", self.verb(&["logs"]).finish());
             // Whoever asks takes time from what it waits for.
             std::thread::sleep(Duration::from_secs(1));
@@ -56,14 +55,14 @@ impl Service {
     fn says(&self, text: &str) {
         let start = Instant::now();
         while !self.verb(&["logs"]).finish().out().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(60), "no {text}");
+            assert!(start.elapsed() < tests::PATIENCE, "no {text}");
         }
     }
 
     /// Ends it as its image would have it, which it does in time and with this exit code.
     fn stops(&self, code: &str) {
-        let stop = self.verb(&["stop", "-t", "60"]).finish();
-        assert!(stop.exits(0).took < Duration::from_secs(60), "{stop:?}");
+        let stop = self.verb(&["stop", "-t", "600"]).finish();
+        assert!(stop.exits(0).took < tests::PATIENCE, "{stop:?}");
         let show = ["inspect", "--format={{.State.Status}} {{.State.ExitCode}}"];
         self.verb(&show)
             .finish()

@@ -37,7 +37,7 @@ impl Store {
     pub(crate) fn wait_for(&self, name: &str, text: &str) {
         let start = Instant::now();
         while !self.logs(name).contains(text) {
-            let late = start.elapsed() > Duration::from_secs(60);
+            let late = start.elapsed() > tests::PATIENCE;
             assert!(!late, "{text:?} is not in {:?}", self.logs(name));
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -63,7 +63,7 @@ impl Store {
             let ids = self.hull(&list).finish().exits(0).out();
             match ids.lines().find(|id| *id != own.trim()) {
                 Some(id) if self.runs(id) => return id.to_owned(),
-                _ => assert!(start.elapsed() < Duration::from_secs(60), "{ids:?}"),
+                _ => assert!(start.elapsed() < tests::PATIENCE, "{ids:?}"),
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -31,7 +31,7 @@ impl Kept {
     fn wait_for(&self, text: &str) {
         let start = Instant::now();
         while !self.verb(&["logs"]).finish().out().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(60), "no {text:?}");
+            assert!(start.elapsed() < tests::PATIENCE, "no {text:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

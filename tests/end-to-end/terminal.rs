@@ -12,8 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A shell in a container at one end of a terminal, the test at the other.
 struct Session {
     hull: Child,
@@ -76,7 +74,7 @@ impl Session {
 
     /// Waits until the screen has shown this since the last call.
     fn shows(&mut self, text: &str) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + tests::PATIENCE;
         while !self.seen.contains(text) {
             let left = end.saturating_duration_since(Instant::now());
             let bytes = self.screen.recv_timeout(left);
@@ -93,7 +91,7 @@ impl Session {
 
     /// Waits until the terminal is raw: what was typed before is lost with the mode before.
     fn is_lent(&self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + tests::PATIENCE;
         while self.is_cooked() {
             assert!(Instant::now() < end, "the terminal is not lent");
             thread::sleep(Duration::from_millis(10));
@@ -239,7 +237,7 @@ fn a_killed_hull_leaves_the_terminal_in_order() {
     assert!(!session.is_cooked());
     session.send(Signal::KILL);
     session.hull.wait().unwrap();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + tests::PATIENCE;
     while !session.is_cooked() {
         assert!(Instant::now() < end, "the terminal is left raw");
         thread::sleep(Duration::from_millis(10));

@@ -24,8 +24,6 @@ const MOST_MEMORY: u64 = 64;
 fn debian() -> Vm {
     vm().image(&servers())
         .options(["--cpus", "2", "--memory", "512m"])
-        // The first one converts the image, which is large.
-        .limit(Duration::from_secs(400))
 }
 
 /// A program of the host's that serves; it ends with the test.
@@ -52,7 +50,7 @@ impl Drop for Service {
 fn await_listener(address: IpAddr, port: u16) {
     let start = Instant::now();
     while TcpStream::connect((address, port)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(60), "nobody listens");
+        assert!(start.elapsed() < tests::PATIENCE, "nobody listens");
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -67,7 +65,7 @@ fn succeeds(words: &[&str]) -> String {
             return String::from_utf8_lossy(&output.stdout).into_owned();
         }
         assert!(
-            start.elapsed() < Duration::from_secs(300),
+            start.elapsed() < tests::PATIENCE,
             "{words:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );

@@ -47,7 +47,7 @@ fn ask(address: IpAddr, port: u16) -> String {
         if answer.is_ok() && !heard.is_empty() {
             return heard;
         }
-        let late = start.elapsed() > Duration::from_secs(90);
+        let late = start.elapsed() > tests::PATIENCE;
         assert!(!late, "{address} says nothing: {answer:?}");
         thread::sleep(Duration::from_millis(200));
     }
@@ -235,11 +235,7 @@ fn a_cni_network_has_the_container_as_its_plugins_say_and_forgets_it_however_it_
     let start = Instant::now();
     while !lan.given().is_empty() {
         hull(["ps", "-a"]).finish().exits(0);
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "{:?}",
-            lan.given()
-        );
+        assert!(start.elapsed() < tests::PATIENCE, "{:?}", lan.given());
         thread::sleep(Duration::from_millis(100));
     }
     hull(["start", "on-cni"])

@@ -63,7 +63,7 @@ impl Drop for Store {
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
+        assert!(start.elapsed() < tests::PATIENCE, "never {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -16,6 +16,10 @@ pub mod timings;
 pub use run::{Outcome, Vm, hull, vm};
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a test waits for what comes in a moment where the machine is not very slow: a limit, never a measure.
+pub const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Cargo's target directory of this repository.
 pub fn target() -> PathBuf {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fixture;
+use crate::{PATIENCE, fixture};
 
 /// The built program: `$HULL`, else what `cargo xtask build` has made.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn hull<W: Into<OsString>>(arguments: impl IntoIterator<Item = W>) -> Vm {
         command: Vec::new(),
         stdin: Stdin::Nothing,
         environment: Vec::new(),
-        limit: Duration::from_secs(120),
+        limit: PATIENCE,
     }
 }
 
@@ -141,7 +141,7 @@ impl Vm {
         self
     }
 
-    /// Allows it more or less time than the usual two minutes.
+    /// Allows it more or less time than the usual.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

@@ -196,7 +196,7 @@ fn a_container_from_a_template_can_be_saved_and_copied() {
     );
     let start = std::time::Instant::now();
     while !store.runs("copy") {
-        assert!(start.elapsed() < Duration::from_secs(60));
+        assert!(start.elapsed() < tests::PATIENCE);
     }
     assert_eq!(store.exec("copy", "cat /file"), "one\n");
     assert_eq!(store.exec("it", "cat /file"), "one\ntwo\n");
