@@ -1,7 +1,10 @@
 //! SIGINT and SIGTERM to the launcher reach the command, which decides what comes of them.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rustix::process::Signal;
-use tests::vm;
+use tests::fixture::busybox;
+use tests::{hull, vm};
 
 #[test]
 fn reach_a_command_that_handles_them() {
@@ -23,4 +26,37 @@ fn end_a_command_that_does_not() {
     running.wait_for("ready");
     running.signal(Signal::TERM);
     running.finish().exits(143);
+}
+
+#[test]
+fn end_the_client_alone_where_they_are_not_passed_on() {
+    let _it = Named("unheard");
+    let script = "trap 'echo heard; exit 3' TERM; while :; do echo ready; sleep 0.1; done";
+    let run = hull(["run", "--name", "unheard", "--sig-proxy=false"]).image(&busybox());
+    let attach = hull(["attach", "--sig-proxy=false", "unheard"]);
+    for client in [run.command(["sh", "-c", script]), attach] {
+        let mut client = client.start();
+        client.wait_for("ready");
+        client.signal(Signal::TERM);
+        let status = client.finish().status;
+        assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status}");
+    }
+    let show = ["inspect", "--format={{.State.Status}}", "unheard"];
+    hull(show).finish().prints("running\n");
+    let mut attached = hull(["attach", "unheard"]).start();
+    attached.wait_for("ready");
+    attached.signal(Signal::TERM);
+    attached.wait_for("heard");
+    attached.finish().exits(3);
+    let log = hull(["logs", "unheard"]).finish().out();
+    assert_eq!(log.matches("heard").count(), 1, "{log}");
+}
+
+/// A container of this name, removed when the test is over.
+struct Named(&'static str);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = hull(["rm", "-f", self.0]).finish();
+    }
 }

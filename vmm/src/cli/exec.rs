@@ -54,7 +54,7 @@ pub(super) struct AttachArgs {
     /// Pass no standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Pass signals on to the command
+    /// Pass signals on to the command. If not, they end the client alone
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
     /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Leave the container alone once it runs, and print its id
     #[arg(short, long)]
     detach: bool,
-    /// Pass signals on to the command
+    /// Pass signals on to the command. If not, they end the client alone, and the container goes on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
     /// Keys that leave the command alone and give the terminal back: characters, and ctrl- with one, with commas between
@@ -124,9 +124,11 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     };
     clock.image();
     let config = made.container.config.clone();
+    // A container that hears none of its client's signals outlives it.
+    let bound = args.sig_proxy;
     let first = match args.detach {
         true => Request::Start { bound: false },
-        false => Request::Attach { stdin, bound: true },
+        false => Request::Attach { stdin, bound },
     };
     let Made {
         container,
@@ -155,7 +157,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         once: true,
         signals: args.sig_proxy,
         fresh: false,
-        bound: true,
+        bound,
     };
     let ended = match session::run(&socket, part)? {
         Left::Detached => return Ok(ExitCode::SUCCESS),
