@@ -199,7 +199,7 @@ fn alone_databases_are_changed_each_by_itself() {
     println!(
         "all were changed after {:?}; of each, {} KiB are its own, {} KiB its share of all",
         start.elapsed(),
-        own / number >> 10,
-        share / number >> 10
+        (own / number) >> 10,
+        (share / number) >> 10
     );
 }

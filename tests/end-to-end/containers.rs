@@ -3,61 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::run::{Outcome, Vm};
-use tests::{hull, vm};
-
-/// A detached container of this name with a shell script in it, removed when the test is over.
-struct Detached(&'static str);
-
-impl Detached {
-    fn new(name: &'static str, options: &[&str], script: &str) -> Self {
-        let words = ["-d", "--name", name].into_iter();
-        let words = words.chain(options.iter().copied());
-        let run = hull(["run"]).image(&tests::fixture::busybox());
-        run.options(words).run(script).exits(0);
-        Self(name)
-    }
-
-    /// Runs a verb of hull's with words before and after the container's name.
-    fn verb(&self, verb: &str, before: &[&str], after: &[&str]) -> Vm {
-        let words = [verb].into_iter().chain(before.iter().copied());
-        hull(words.chain([self.0]).chain(after.iter().copied()))
-    }
-
-    fn exec(&self, script: &str) -> Outcome {
-        self.verb("exec", &[], &["sh", "-c", script]).finish()
-    }
-
-    /// A field of `hull inspect`.
-    fn field(&self, field: &str) -> String {
-        let format = format!("--format={{{{.{field}}}}}");
-        self.verb("inspect", &[&format], &[])
-            .finish()
-            .out()
-            .trim()
-            .to_owned()
-    }
-
-    fn logs(&self, options: &[&str]) -> String {
-        self.verb("logs", options, &[]).finish().exits(0).out()
-    }
-
-    /// Waits until its log has this in it.
-    fn wait_for(&self, text: &str) {
-        let start = Instant::now();
-        while !self.logs(&[]).contains(text) {
-            let late = start.elapsed() > tests::PATIENCE;
-            assert!(!late, "{text:?} is not in {:?}", self.logs(&[]));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        let _ = self.verb("rm", &["-f"], &[]).finish();
-    }
-}
+use tests::{Container, hull, vm};
 
 fn kill(process: &str) {
     let process = process.parse().ok().and_then(Pid::from_raw);
@@ -67,7 +13,7 @@ fn kill(process: &str) {
 #[test]
 fn a_container_lives_from_run_to_rm() {
     let script = "trap 'echo bye; exit 5' TERM; echo started; while :; do sleep 0.1; done";
-    let web = Detached::new("life", &["-e", "A=1", "-w", "/tmp"], script);
+    let web = Container::detached("life", &["-e", "A=1", "-w", "/tmp"], script);
     web.wait_for("started");
     let list = hull(["ps", "--filter", "name=life", "--format"]).option("{{.State}} {{.Status}}");
     let list = list.finish();
@@ -113,7 +59,7 @@ fn what_is_made_can_be_started_and_attached_to() {
         .image(&tests::fixture::busybox())
         .run("while read line; do echo \"got $line\"; done; exit 6");
     let id = made.exits(0).out().trim().to_owned();
-    let made = Detached("made");
+    let made = Container("made");
     assert_eq!(made.field("State.Status"), "created");
     let by_label = hull(["ps", "-aq", "--no-trunc", "--filter", "label=tier=test"]);
     by_label.finish().prints(&format!("{id}\n"));
@@ -139,7 +85,7 @@ fn what_is_made_can_be_started_and_attached_to() {
 #[test]
 fn logs_are_what_was_printed() {
     let script = "for n in 1 2 3; do echo line $n; echo error $n >&2; done; sleep 1; echo last";
-    let talk = Detached::new("talk", &[], script);
+    let talk = Container::detached("talk", &[], script);
     let all = talk.verb("logs", &["-f"], &[]).finish();
     all.exits(0);
     assert_eq!(all.out(), "line 1\nline 2\nline 3\nlast\n");
@@ -152,7 +98,7 @@ fn logs_are_what_was_printed() {
     );
     assert_eq!(talk.logs(&["--until", "1h"]), "");
     assert!(talk.logs(&["--since", "1h"]).ends_with("last\n"));
-    let quiet = Detached::new("quiet", &["--log-driver", "none"], "echo unseen");
+    let quiet = Container::detached("quiet", &["--log-driver", "none"], "echo unseen");
     quiet
         .verb("logs", &[], &[])
         .finish()
@@ -162,7 +108,7 @@ fn logs_are_what_was_printed() {
 
 #[test]
 fn a_paused_container_stands_still() {
-    let clock = Detached::new("clock", &[], "while :; do echo tick; sleep 0.05; done");
+    let clock = Container::detached("clock", &[], "while :; do echo tick; sleep 0.05; done");
     clock.wait_for("tick");
     clock.verb("pause", &[], &[]).finish().exits(0);
     assert_eq!(clock.field("State.Status"), "paused");
@@ -183,7 +129,7 @@ fn a_paused_container_stands_still() {
 
 #[test]
 fn a_failing_container_is_started_again_as_often_as_asked() {
-    let fails = Detached::new("fails", &["--restart", "on-failure:2"], "echo once; exit 3");
+    let fails = Container::detached("fails", &["--restart", "on-failure:2"], "echo once; exit 3");
     let start = Instant::now();
     while fails.field("State.Status") != "exited" {
         assert!(start.elapsed() < tests::PATIENCE, "it goes on");
@@ -192,7 +138,7 @@ fn a_failing_container_is_started_again_as_often_as_asked() {
     assert_eq!(fails.logs(&[]), "once\n".repeat(3));
     assert_eq!(fails.field("RestartCount"), "2");
     assert_eq!(fails.field("State.ExitCode"), "3");
-    let always = Detached::new("always", &["--restart", "always"], "echo up; exec sleep 60");
+    let always = Container::detached("always", &["--restart", "always"], "echo up; exec sleep 60");
     always.wait_for("up");
     // What is told to end is not started again.
     always.verb("stop", &["-t", "0"], &[]).finish().exits(0);
@@ -202,7 +148,7 @@ fn a_failing_container_is_started_again_as_often_as_asked() {
 #[test]
 fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
     for state in ["running", "paused"] {
-        let lost = Detached::new("lost", &[], "echo ready; exec sleep 60");
+        let lost = Container::detached("lost", &[], "echo ready; exec sleep 60");
         lost.wait_for("ready");
         if state == "paused" {
             lost.verb("pause", &[], &[]).finish().exits(0);
@@ -226,7 +172,7 @@ fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
 
 #[test]
 fn a_killed_vmm_is_told() {
-    let lost = Detached::new("headless", &[], "echo ready; exec sleep 60");
+    let lost = Container::detached("headless", &[], "echo ready; exec sleep 60");
     lost.wait_for("ready");
     kill(&lost.field("State.Pid"));
     let waited = lost.verb("wait", &[], &[]).finish();
@@ -241,7 +187,7 @@ fn a_name_is_given_once_even_at_once() {
         run.command(["sleep", "60"]).start()
     };
     let runs = [run(), run(), run()].map(tests::run::Running::finish);
-    let _same = Detached("same");
+    let _same = Container("same");
     let good = runs.iter().filter(|run| run.status.success()).count();
     assert_eq!(good, 1, "{runs:?}");
     for refused in runs.iter().filter(|run| !run.status.success()) {
@@ -256,7 +202,7 @@ fn files_and_flags_around_a_run() {
     let options = ["--name", "flagged", "--cidfile", file.to_str().unwrap()];
     let run = hull(["run", "--label=a=b"]).image(&tests::fixture::busybox());
     run.options(options).run("exit 2").exits(2);
-    let flagged = Detached("flagged");
+    let flagged = Container("flagged");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), flagged.field("Id"));
     assert_eq!(flagged.field("Config.Labels"), "map[a:b]");
     assert_eq!(flagged.field("State.ExitCode"), "2");
@@ -267,7 +213,7 @@ fn files_and_flags_around_a_run() {
     vm().options(["--restart", "always"]).run("true").exits(125);
     vm().options(["--name", "-bad-"]).run("true").exits(125);
     hull(["rename", "flagged", "renamed"]).finish().exits(0);
-    let renamed = Detached("renamed");
+    let renamed = Container("renamed");
     assert_eq!(renamed.field("Name"), "/renamed");
     hull(["container", "prune", "--filter", "label=a=b"])
         .finish()
@@ -278,7 +224,7 @@ fn files_and_flags_around_a_run() {
 
 #[test]
 fn stats_tell_what_the_host_holds() {
-    let idle = Detached::new("idle", &[], "exec sleep 60");
+    let idle = Container::detached("idle", &[], "exec sleep 60");
     let stats = idle.verb(
         "stats",
         &["--no-stream", "--format", "{{.Name}} {{.MemUsage}}"],

@@ -1,34 +1,29 @@
 //! Files that go in and come out of containers, running or stopped; what they have changed, and images of that.
 
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use tests::fixture::scratch;
-use tests::hull;
-use tests::run::{Outcome, Vm};
+use tests::run::Outcome;
+use tests::{Container, hull};
 
 /// A container of this name, removed when the test is over, and a directory of the host.
 struct Box {
-    name: &'static str,
+    container: Container,
     host: PathBuf,
 }
 
 impl Box {
     fn new(name: &'static str, script: &str) -> Self {
-        let run = hull(["run", "-d", "--name", name]).image(&tests::fixture::busybox());
-        run.run(script).exits(0);
+        let container = Container::detached(name, &[], script);
         let host = scratch(name).unwrap();
-        Self { name, host }
-    }
-
-    fn verb(&self, verb: &str, after: &[&str]) -> Vm {
-        hull([verb, self.name].into_iter().chain(after.iter().copied()))
+        Self { container, host }
     }
 
     fn exec(&self, script: &str) -> String {
-        let outcome = self.verb("exec", &["sh", "-c", script]).finish();
-        outcome.exits(0).out()
+        self.container.exec(script).exits(0).out()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -38,7 +33,7 @@ impl Box {
     /// `hull cp`, `@` being the container.
     fn cp(&self, words: &[&str]) -> Outcome {
         let words = words.iter().map(|word| match word.strip_prefix('@') {
-            Some(path) => format!("{}:{path}", self.name),
+            Some(path) => format!("{}:{path}", self.container.0),
             None if word.starts_with("./") => self.path(word).to_string_lossy().into_owned(),
             None => (*word).to_owned(),
         });
@@ -47,9 +42,16 @@ impl Box {
     }
 }
 
+impl Deref for Box {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        &self.container
+    }
+}
+
 impl Drop for Box {
     fn drop(&mut self) {
-        let _ = hull(["rm", "-f", self.name]).finish();
         let _ = fs::remove_dir_all(&self.host);
     }
 }
@@ -116,7 +118,7 @@ fn files_go_in_and_out_of_a_container_that_runs_and_one_that_does_not() {
         .exits(1)
         .complains("checksum");
     // What it lists and has changed.
-    let top = it.verb("top", &[]).finish();
+    let top = it.verb("top", &[], &[]).finish();
     top.exits(0);
     let first = top.out().lines().next().unwrap_or_default().to_owned();
     let heads: Vec<_> = first.split_whitespace().collect();
@@ -143,17 +145,17 @@ fn files_go_in_and_out_of_a_container_that_runs_and_one_that_does_not() {
         .exits(125)
         .complains("There are -ef, aux");
     // The same where it does not run.
-    it.verb("stop", &[]).finish().exits(0);
-    it.verb("top", &[])
+    it.verb("stop", &[], &[]).finish().exits(0);
+    it.verb("top", &[], &[])
         .finish()
         .exits(125)
         .complains("does not run");
     it.cp(&["@/data/1", "./stopped"]).exits(0);
     assert_eq!(read(&it.path("stopped")), "one\n");
     it.cp(&["./followed", "@/data/put"]).exits(0);
-    let diff = it.verb("diff", &[]).finish();
+    let diff = it.verb("diff", &[], &[]).finish();
     assert!(diff.exits(0).out().contains("A /data/put\n"), "{diff:?}");
-    it.verb("start", &[]).finish().exits(0);
+    it.verb("start", &[], &[]).finish().exits(0);
     assert_eq!(it.exec("cat /data/put"), "one\n");
 }
 
@@ -163,7 +165,7 @@ fn changes_are_told_and_become_an_image() {
                   echo ready >/ready; sleep 1000";
     let it = Box::new("changes", script);
     it.exec("while ! test -e /ready; do sleep 0.1; done");
-    let diff = it.verb("diff", &[]).finish();
+    let diff = it.verb("diff", &[], &[]).finish();
     diff.exits(0);
     let mut lines: Vec<_> = diff.out().lines().map(str::to_owned).collect();
     lines.sort();
@@ -182,7 +184,7 @@ fn changes_are_told_and_become_an_image() {
     ];
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     assert_eq!(lines, expected);
-    let tar = it.verb("export", &[]).finish();
+    let tar = it.verb("export", &[], &[]).finish();
     tar.exits(0);
     let names = |bytes: &[u8], name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
     assert!(names(&tar.stdout, b"etc/new\0") && names(&tar.stdout, b"ready\0"));

@@ -100,13 +100,13 @@ fn answer(query: &[u8], zone: &Zone) -> Vec<u8> {
     out[6..12].fill(0);
     let mut count = 0_u16;
     for address in known.into_iter().flatten() {
-        let bytes = match address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
+        let (of, bytes) = match address {
+            IpAddr::V4(address) => (1, address.octets().to_vec()),
+            IpAddr::V6(address) => (28, address.octets().to_vec()),
         };
-        if kind == if bytes.len() == 4 { 1 } else { 28 } {
-            out.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0]);
-            out.push(bytes.len() as u8);
+        if kind == of {
+            let length = if of == 1 { 4 } else { 16 };
+            out.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, length]);
             out.extend(bytes);
             count += 1;
         }

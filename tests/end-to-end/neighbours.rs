@@ -1,7 +1,5 @@
 //! Containers of one network reach each other over both families, by name, address and alias.
 
-use std::time::Duration;
-
 use tests::fixture::python;
 use tests::hull;
 

@@ -1,7 +1,5 @@
 //! Ordinary servers run: Debian's redis, nginx and postgresql start, take load, keep what they were given, and stop when told.
 
-use std::time::Duration;
-
 use tests::fixture::servers;
 use tests::{Vm, vm};
 

@@ -1,14 +1,26 @@
 //! Servers that are left alone: detached, with their data in a volume, loaded through `exec`, stopped in their own way, and there
 //! again with what they had been given.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use tests::fixture::{busybox, python, servers};
-use tests::hull;
-use tests::run::{Outcome, Vm};
+use tests::{Container, hull};
+
+/// A volume of this name, removed after the container that has it.
+struct Volume(&'static str);
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = hull(["volume", "rm", self.0]).finish();
+    }
+}
 
 /// A container and a volume of the same name, gone when the test is over.
-struct Service(&'static str);
+struct Service {
+    container: Container,
+    _volume: Volume,
+}
 
 impl Service {
     /// Runs a command with the volume at a place.
@@ -23,17 +35,12 @@ impl Service {
         let words = ["-d", "--name", name, "-v", &volume, "--memory=512m"];
         let run = hull(["run"]).image(image).options(words);
         let run = run.options(options);
-        let service = Self(name);
+        let service = Self {
+            container: Container(name),
+            _volume: Volume(name),
+        };
         run.command(command).finish().exits(0);
         service
-    }
-
-    fn verb(&self, words: &[&str]) -> Vm {
-        hull(words.iter().copied().chain([self.0]))
-    }
-
-    fn exec(&self, script: &str) -> Outcome {
-        hull(["exec", self.0, "sh", "-c", script]).finish()
     }
 
     /// Repeats a script until it succeeds.
@@ -45,39 +52,30 @@ impl Service {
                 return;
             }
             let late = start.elapsed() > tests::PATIENCE;
-            assert!(!late, "{outcome:?} {:?}", self.verb(&["logs"]).finish());
+            assert!(!late, "{outcome:?} {:?}", self.logs(&[]));
             // Whoever asks takes time from what it waits for.
             std::thread::sleep(Duration::from_secs(1));
         }
     }
 
-    /// Waits until its log has this in it.
-    fn says(&self, text: &str) {
-        let start = Instant::now();
-        while !self.verb(&["logs"]).finish().out().contains(text) {
-            assert!(start.elapsed() < tests::PATIENCE, "no {text}");
-        }
-    }
-
     /// Ends it as its image would have it, which it does in time and with this exit code.
     fn stops(&self, code: &str) {
-        let stop = self.verb(&["stop", "-t", "600"]).finish();
+        let stop = self.verb("stop", &["-t", "600"], &[]).finish();
         assert!(stop.exits(0).took < tests::PATIENCE, "{stop:?}");
-        let show = ["inspect", "--format={{.State.Status}} {{.State.ExitCode}}"];
-        self.verb(&show)
-            .finish()
-            .prints(&format!("exited {code}\n"));
+        assert_eq!(self.field("State.Status"), "exited");
+        assert_eq!(self.field("State.ExitCode"), code);
     }
 
     fn starts(&self) {
-        self.verb(&["start"]).finish().exits(0);
+        self.verb("start", &[], &[]).finish().exits(0);
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.verb(&["rm", "-f"]).finish();
-        let _ = hull(["volume", "rm", self.0]).finish();
+impl Deref for Service {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        &self.container
     }
 }
 
@@ -168,11 +166,10 @@ fn stop_asks_with_the_containers_signal_for_as_long_as_it_says() {
         &options,
         &["sh", "-c", script],
     );
-    it.says("up");
-    it.verb(&["stop"]).finish().exits(0);
-    it.says("asked");
-    let code = ["inspect", "--format={{.State.ExitCode}}"];
-    it.verb(&code).finish().prints("7\n");
+    it.wait_for("up");
+    it.verb("stop", &[], &[]).finish().exits(0);
+    it.wait_for("asked");
+    assert_eq!(it.field("State.ExitCode"), "7");
     // Who does not hear is killed when the time is over.
     let deaf = ["--stop-timeout=2"];
     let script = "trap '' TERM; echo up; while :; do sleep 0.1; done";
@@ -183,10 +180,10 @@ fn stop_asks_with_the_containers_signal_for_as_long_as_it_says() {
         &deaf,
         &["sh", "-c", script],
     );
-    deaf.says("up");
-    let stop = deaf.verb(&["stop"]).finish();
+    deaf.wait_for("up");
+    let stop = deaf.verb("stop", &[], &[]).finish();
     assert!(stop.exits(0).took >= Duration::from_secs(2), "{stop:?}");
-    deaf.verb(&code).finish().prints("137\n");
+    assert_eq!(deaf.field("State.ExitCode"), "137");
 }
 
 #[test]
@@ -200,14 +197,10 @@ fn a_policy_starts_again_what_nobody_stopped() {
         let option = format!("--restart={policy}");
         let it = Service::run(name, &busybox(), "/data", &[&option], &["sh", "-c", script]);
         it.until("test $(wc -l </data/runs) -ge 3");
-        let count = [
-            "inspect",
-            "--format={{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}",
-        ];
-        it.verb(&count).finish().prints(&format!("2 {policy}\n"));
-        it.verb(&["stop", "-t", "0"]).finish().exits(0);
+        assert_eq!(it.field("RestartCount"), "2");
+        assert_eq!(it.field("HostConfig.RestartPolicy.Name"), policy);
+        it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
         std::thread::sleep(Duration::from_secs(2));
-        let status = ["inspect", "--format={{.State.Status}}"];
-        it.verb(&status).finish().prints("exited\n");
+        assert_eq!(it.field("State.Status"), "exited");
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use rustix::process::Signal;
 use tests::fixture::busybox;
-use tests::{hull, vm};
+use tests::{Container, hull, vm};
 
 #[test]
 fn reach_a_command_that_handles_them() {
@@ -30,7 +30,7 @@ fn end_a_command_that_does_not() {
 
 #[test]
 fn end_the_client_alone_where_they_are_not_passed_on() {
-    let _it = Named("unheard");
+    let _it = Container("unheard");
     let script = "trap 'echo heard; exit 3' TERM; while :; do echo ready; sleep 0.1; done";
     let run = hull(["run", "--name", "unheard", "--sig-proxy=false"]).image(&busybox());
     let attach = hull(["attach", "--sig-proxy=false", "unheard"]);
@@ -50,13 +50,4 @@ fn end_the_client_alone_where_they_are_not_passed_on() {
     attached.finish().exits(3);
     let log = hull(["logs", "unheard"]).finish().out();
     assert_eq!(log.matches("heard").count(), 1, "{log}");
-}
-
-/// A container of this name, removed when the test is over.
-struct Named(&'static str);
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = hull(["rm", "-f", self.0]).finish();
-    }
 }

@@ -1,46 +1,14 @@
 //! What a container writes is there when it starts again, however it ended; and what it may write is bounded.
 
-use std::time::{Duration, Instant};
-
 use rustix::process::{Pid, Signal, kill_process};
-use tests::run::{Outcome, Vm};
-use tests::{hull, vm};
+use tests::run::Outcome;
+use tests::{Container, hull, vm};
 
-/// A container of this name, removed when the test is over.
-struct Kept(&'static str);
-
-impl Kept {
-    fn run(name: &'static str, options: &[&str], script: &str) -> (Self, Outcome) {
-        let words = ["--name", name].into_iter().chain(options.iter().copied());
-        let run = hull(["run"]).image(&tests::fixture::busybox());
-        let outcome = run.options(words).run(script);
-        (Self(name), outcome)
-    }
-
-    fn verb(&self, words: &[&str]) -> Vm {
-        hull(words.iter().copied().chain([self.0]))
-    }
-
-    fn field(&self, field: &str) -> String {
-        let format = format!("--format={{{{.{field}}}}}");
-        let outcome = self.verb(&["inspect", &format]).finish();
-        outcome.out().trim().to_owned()
-    }
-
-    /// Waits until its log has this in it.
-    fn wait_for(&self, text: &str) {
-        let start = Instant::now();
-        while !self.verb(&["logs"]).finish().out().contains(text) {
-            assert!(start.elapsed() < tests::PATIENCE, "no {text:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _ = self.verb(&["rm", "-f"]).finish();
-    }
+fn run(name: &'static str, options: &[&str], script: &str) -> (Container, Outcome) {
+    let words = ["--name", name].into_iter().chain(options.iter().copied());
+    let run = hull(["run"]).image(&tests::fixture::busybox());
+    let container = Container(name);
+    (container, run.options(words).run(script))
 }
 
 #[test]
@@ -49,10 +17,10 @@ fn what_was_written_is_there_at_the_next_start() {
     let script = "echo run >>/lines; echo x >>/tmp/lines; cat /lines /tmp/lines; ls /etc/gone; \
                   test -e /d/l || { rm -f /etc/hull-test; mkdir /d; ln -s e /d/l; chown 7:8 /d; }; \
                   stat -c '%u:%g %N' /d /d/l; df -T / | grep -c overlay";
-    let (kept, first) = Kept::run("kept", &[], script);
+    let (kept, first) = run("kept", &[], script);
     first.exits(0);
     assert!(first.out().starts_with("run\nx\n"), "{first:?}");
-    let again = kept.verb(&["start", "-a"]).finish();
+    let again = kept.verb("start", &["-a"], &[]).finish();
     again.exits(0);
     assert_eq!(again.out().matches("run\n").count(), 2, "{again:?}");
     assert_eq!(again.out().matches("x\n").count(), 2, "{again:?}");
@@ -61,14 +29,14 @@ fn what_was_written_is_there_at_the_next_start() {
     let script = "test -e /durable && { cat /durable; exit 3; }; \
                   dd if=/dev/urandom of=/durable bs=1M count=4 2>/dev/null; \
                   echo last >>/durable; sync; echo ready; sleep 1000";
-    let (killed, run) = Kept::run("kept-killed", &["-d"], script);
+    let (killed, run) = run("kept-killed", &["-d"], script);
     run.exits(0);
     killed.wait_for("ready");
     let vmm = killed.field("State.Pid");
     let vmm = vmm.parse().ok().and_then(Pid::from_raw).expect("a process");
     kill_process(vmm, Signal::KILL).unwrap();
-    killed.verb(&["wait"]).finish().exits(0);
-    let again = killed.verb(&["start", "-a"]).finish();
+    killed.verb("wait", &[], &[]).finish().exits(0);
+    let again = killed.verb("start", &["-a"], &[]).finish();
     again.exits(3);
     assert_eq!(again.stdout.len(), (4 << 20) + 5);
     assert!(again.stdout.ends_with(b"last\n"));
@@ -78,13 +46,13 @@ fn what_was_written_is_there_at_the_next_start() {
 fn a_disk_has_its_size_and_memory_keeps_nothing() {
     let script =
         "dd if=/dev/zero of=/big bs=1M count=20; echo $?; df -k / | awk 'NR==2{print $2<17000}'";
-    let (full, run) = Kept::run("kept-full", &["--storage", "16m"], script);
-    run.exits(0).complains("No space left");
-    assert_eq!(run.out(), "1\n1\n");
+    let (full, outcome) = run("kept-full", &["--storage", "16m"], script);
+    outcome.exits(0).complains("No space left");
+    assert_eq!(outcome.out(), "1\n1\n");
     assert_eq!(full.field("HostConfig.StorageOpt.size"), "16777216");
-    let (memory, run) = Kept::run("kept-not", &["--storage=0"], "echo x >>/x; wc -l </x");
+    let (memory, run) = run("kept-not", &["--storage=0"], "echo x >>/x; wc -l </x");
     run.prints("1\n");
-    memory.verb(&["start", "-a"]).finish().prints("1\n");
+    memory.verb("start", &["-a"], &[]).finish().prints("1\n");
     // More than a file system in memory has room for.
     let big = "dd if=/dev/zero of=/big bs=1M count=24 2>/dev/null && wc -c </big";
     let run = vm()

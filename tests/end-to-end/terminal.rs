@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use tests::Container;
 
 /// A shell in a container at one end of a terminal, the test at the other.
 struct Session {
@@ -195,13 +196,7 @@ fn programs_that_draw_the_whole_screen_work() {
 
 #[test]
 fn detach_keys_leave_the_command_alone() {
-    struct Gone;
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            let _ = tests::hull(["rm", "-f", "left-alone"]).finish();
-        }
-    }
-    let _gone = Gone;
+    let _it = Container("left-alone");
     let image = tests::fixture::busybox();
     let keys = "--detach-keys=ctrl-x,d";
     let mut session = Session::of(&["run", "-it", keys, "--name=left-alone", &image, "sh"]);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests::fixture::{python, scratch, servers};
-use tests::{Vm, amount, hull, vm};
+use tests::{Container, Vm, amount, vm};
 
 use crate::hostile::own_memory;
 use crate::leftovers::processes;
@@ -134,12 +134,13 @@ fn curl_wget_and_apt_download_from_the_hosts_loopback_where_that_is_given() {
 
 /// A container that goes on, gone when dropped.
 struct Published {
-    name: &'static str,
+    _container: Container,
     port: String,
 }
 
 impl Published {
     fn new(name: &'static str, port: u16, user: &str, script: &str) -> Self {
+        let _container = Container(name);
         let host = free();
         let publish = format!("-p=127.0.0.1:{host}:{port}");
         debian()
@@ -148,16 +149,7 @@ impl Published {
             .finish()
             .exits(0);
         let port = host.to_string();
-        Self { name, port }
-    }
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            println!("{:?}", hull(["logs", self.name]).finish());
-        }
-        let _ = hull(["rm", "--force", self.name]).finish();
+        Self { _container, port }
     }
 }
 

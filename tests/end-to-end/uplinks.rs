@@ -210,7 +210,7 @@ fn a_cni_network_has_the_container_as_its_plugins_say_and_forgets_it_however_it_
         .finish()
         .exits(0);
     let address = inspected("on-cni", ".NetworkSettings.IPAddress");
-    assert_eq!(lan.given(), [address.clone()]);
+    assert_eq!(lan.given(), std::slice::from_ref(&address));
     assert_eq!(
         inspected("on-cni", ".NetworkSettings.Gateway"),
         "198.51.101.1"
@@ -227,7 +227,7 @@ fn a_cni_network_has_the_container_as_its_plugins_say_and_forgets_it_however_it_
         "default via 198.51.101.1 dev eth0 \n1\nnameserver 198.51.101.1\nsearch example.org\nhello\n{BULK}\n1\n"
     );
     lan.vm(&["--ip=198.51.101.77"]).run(&script).prints(&told);
-    assert_eq!(lan.given(), [address.clone()]);
+    assert_eq!(lan.given(), std::slice::from_ref(&address));
     // Its supervisor is killed: the next command has it forgotten.
     let supervisor = inspected("on-cni", ".State.SupervisorPid");
     let supervisor = Pid::from_raw(supervisor.parse().expect("it is a number"));

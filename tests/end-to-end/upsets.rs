@@ -8,51 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::fixture::{self, scratch};
 use tests::run::store;
-use tests::run::{Outcome, Running, Vm};
-use tests::{amount, hull};
+use tests::run::{Outcome, Running};
+use tests::{Container, amount, hull};
 
-/// A container of this name, removed when the test is over.
-struct Detached(&'static str);
-
-impl Detached {
-    fn new(name: &'static str, options: &[&str], script: &str) -> Self {
-        let words = ["-d", "--name", name].into_iter();
-        let words = words.chain(options.iter().copied());
-        let run = hull(["run"]).image(&fixture::busybox());
-        run.options(words).run(script).exits(0);
-        Self(name)
-    }
-
-    fn verb(&self, verb: &str, before: &[&str], after: &[&str]) -> Vm {
-        let words = [verb].into_iter().chain(before.iter().copied());
-        hull(words.chain([self.0]).chain(after.iter().copied()))
-    }
-
-    fn field(&self, field: &str) -> String {
-        let format = format!("--format={{{{.{field}}}}}");
-        let outcome = self.verb("inspect", &[&format], &[]).finish();
-        outcome.out().trim().to_owned()
-    }
-
-    /// Waits until a field is this.
-    fn becomes(&self, field: &str, value: &str) {
-        let start = Instant::now();
-        while self.field(field) != value {
-            let late = start.elapsed() > tests::PATIENCE;
-            assert!(!late, "{field} is {}, not {value}", self.field(field));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn directory(&self) -> PathBuf {
-        store().join("containers").join(self.field("Id"))
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        let _ = self.verb("rm", &["-f"], &[]).finish();
-    }
+/// Where what is written down of a container is.
+fn directory(container: &Container) -> PathBuf {
+    store().join("containers").join(container.field("Id"))
 }
 
 fn signal(process: &str, signal: Signal) {
@@ -62,7 +23,7 @@ fn signal(process: &str, signal: Signal) {
 
 #[test]
 fn a_supervisor_or_a_guest_that_does_not_answer_is_told_in_time() {
-    let it = Detached::new("stands", &[], "exec sleep 1000");
+    let it = Container::detached("stands", &[], "exec sleep 1000");
     let (supervisor, vmm) = (it.field("State.SupervisorPid"), it.field("State.Pid"));
     // The guest stands still, and nobody has said so.
     signal(&vmm, Signal::STOP);
@@ -102,11 +63,11 @@ fn a_supervisor_or_a_guest_that_does_not_answer_is_told_in_time() {
 #[test]
 fn a_corrupted_state_file_is_told_and_harms_no_other() {
     let (it, other) = (
-        Detached::new("torn", &[], "exec sleep 1000"),
-        Detached::new("whole", &[], "exec sleep 1000"),
+        Container::detached("torn", &[], "exec sleep 1000"),
+        Container::detached("whole", &[], "exec sleep 1000"),
     );
     it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
-    let directory = it.directory();
+    let directory = directory(&it);
     fs::write(directory.join("state.json"), "{\"status\":\"run").unwrap();
     assert_eq!(it.field("State.Status"), "exited");
     assert!(it.field("State.Error").contains("is damaged"));
@@ -140,7 +101,7 @@ fn many_start_at_once() {
         run.command(["sleep", "10000"]).start()
     };
     let runs: Vec<_> = names.iter().map(run).collect();
-    let all: Vec<_> = names.iter().map(|name| Detached(name)).collect();
+    let all: Vec<_> = names.iter().map(|name| Container(name)).collect();
     for run in runs {
         run.finish().exits(0);
     }
@@ -207,7 +168,7 @@ fn events_tell_a_life_and_how_it_ended() {
         .into_iter()
         .chain(["--pidfile", pidfile.to_str().unwrap()])
         .collect();
-    let it = Detached::new("oom", &options, script);
+    let it = Container::detached("oom", &options, script);
     let pid = fs::read_to_string(&pidfile).unwrap();
     assert_eq!(pid, it.field("State.Pid"));
     it.verb("wait", &[], &[]).finish().prints("137\n");
@@ -218,7 +179,7 @@ fn events_tell_a_life_and_how_it_ended() {
     again.exits(3);
     assert_eq!(it.field("State.OOMKilled"), "false");
     it.verb("rename", &[], &["oom-2"]).finish().exits(0);
-    let it = Detached("oom-2");
+    let it = Container("oom-2");
     it.verb("rm", &[], &[]).finish().exits(0);
     let events = hull([
         "events",
@@ -259,7 +220,7 @@ fn events_tell_a_life_and_how_it_ended() {
 
 #[test]
 fn other_bounds_count_at_once_and_another_size_from_the_next_start() {
-    let it = Detached::new("resized", &["--cpus", "2"], "exec sleep 1000");
+    let it = Container::detached("resized", &["--cpus", "2"], "exec sleep 1000");
     let bounds = "cd /sys/fs/cgroup; echo $(cat memory.max) $(cat cpu.max) $(cat pids.max)";
     let shows = |shown: &str| {
         let outcome = it.verb("exec", &[], &["sh", "-c", bounds]).finish();
@@ -304,7 +265,7 @@ fn health_is_checked_and_told() {
         "--health-retries",
         "2",
     ];
-    let it = Detached::new("health", &options, "exec sleep 1000");
+    let it = Container::detached("health", &options, "exec sleep 1000");
     it.becomes("State.Health.Status", "unhealthy");
     it.verb("exec", &[], &["touch", "/well"]).finish().exits(0);
     it.becomes("State.Health.Status", "healthy");

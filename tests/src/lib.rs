@@ -7,12 +7,14 @@
 
 pub mod archive;
 pub mod bench;
+mod container;
 pub mod fixture;
 pub mod hostile;
 pub mod registry;
 pub mod run;
 pub mod timings;
 
+pub use container::Container;
 pub use run::{Outcome, Vm, hull, vm};
 
 use std::path::PathBuf;
