@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::build::cargo;
 use crate::{progress, workspace};
 
+mod dependencies;
 mod inventory;
 
 /// What can be typed after `cargo xtask lint`.
@@ -15,6 +16,9 @@ pub(crate) struct Args {
     /// Only count what is unsafe in each file, and write it down in tests/unsafe.txt, with which the lint compares it
     #[arg(long)]
     count_unsafe: bool,
+    /// Also check licences, versions and sources of what hull is made of, with cargo-deny, which is built first
+    #[arg(long, conflicts_with = "count_unsafe")]
+    dependencies: bool,
 }
 
 /// The most lines that a file should have: what is longer tends to have two subjects. Said, not refused.
@@ -22,11 +26,20 @@ const LONGEST: usize = 400;
 
 /// Checks everything, or counts.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    match args.count_unsafe {
-        true => inventory::write(&workspace::root(), &list()?)?,
-        false => check()?,
+    if args.count_unsafe {
+        inventory::write(&workspace::root(), &list()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    check()?;
+    if args.dependencies {
+        dependencies()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks what hull is made of.
+pub(crate) fn dependencies() -> Result<()> {
+    progress::step("Checking dependencies", dependencies::check)
 }
 
 /// Checks everything; the first thing that is wrong is the error.
@@ -36,17 +49,16 @@ pub(crate) fn check() -> Result<()> {
     })?;
     progress::step("Checking files", files)?;
     progress::step("Checking with clippy", || {
-        cargo(
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ],
-            &[],
-        )
+        // The suites that `cargo test` does not run by itself are no target of all, nor of any other choice than their own.
+        for targets in [&["--all-targets"][..], &["--test", "*"]] {
+            let words = [
+                &["clippy", "--workspace"],
+                targets,
+                &["--", "-D", "warnings"],
+            ];
+            cargo(&words.concat(), &[])?;
+        }
+        Ok(())
     })?;
     progress::step("Checking the documentation", || {
         let words = [

@@ -53,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let start = Instant::now();
     lint::check()?;
+    lint::dependencies()?;
     let kvm = Path::new("/dev/kvm").exists();
     progress::step("Running the unit tests", || unit(kvm))?;
     end_to_end(None)?;
