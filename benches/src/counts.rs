@@ -2,7 +2,7 @@
 //! same on any machine. The kernel counts, in a trace buffer of our own (Documentation/trace/histogram.rst); who runs
 //! nothing but this is not disturbed by others, and who is not root gets the processes' time alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,14 +73,27 @@ fn bytes() -> Result<[u64; 2]> {
     Ok([read, written])
 }
 
-/// Runs until all that was started has ended.
+/// Runs until all that it has started has ended.
 pub(crate) fn to_the_end(run: &mut impl FnMut() -> Result<()>) -> Result<()> {
+    let others = children()?;
     // Whoever loses its parent becomes a child of ours, and is counted when it has ended.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let ran = run();
-    while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
+    while !children()?.is_subset(&others) {
+        wait(WaitOptions::empty())?;
+    }
     set_child_subreaper(None)?;
     ran
+}
+
+/// The processes whose end is ours to wait for.
+fn children() -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        let children = fs::read_to_string(thread?.path().join("children"))?;
+        all.extend(children.split_whitespace().map(str::to_owned));
+    }
+    Ok(all)
 }
 
 /// A trace buffer in which the kernel counts.
@@ -241,4 +254,26 @@ fn names(format: &str, list: usize, quotes: usize) -> BTreeMap<u64, String> {
         Some((number, entry.split('"').nth(quotes)?.to_owned()))
     };
     names.split("{ ").filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_started_is_waited_for() {
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let start = Instant::now();
+        to_the_end(&mut || {
+            // Its own child outlives it.
+            Command::new("sh").args(["-c", "sleep 1 &"]).status()?;
+            Ok(())
+        })
+        .unwrap();
+        assert!((1..900).contains(&start.elapsed().as_secs()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
 }
