@@ -131,6 +131,13 @@ impl Site {
         command
     }
 
+    /// A run of the busybox image whose container stays, and so has a disk.
+    pub(crate) fn run_kept(&self, options: &[&str], words: &[&str]) -> Command {
+        let mut command = self.hull(&["run"]);
+        command.args(options).arg(&self.archive).args(words);
+        command
+    }
+
     /// Runs these words in a container with the least that each runtime can be told to isolate.
     pub(crate) fn container(&self, runtime: &str, words: &[&str]) -> Result<Command> {
         if runtime == "hull" {

@@ -35,7 +35,12 @@ pub(crate) fn cold(site: &Site, record: &mut Record) -> Result<()> {
         let boot = || Ok(peers::microvm(site.place()));
         measure::timed(record, name, "qemu", None, boot)?;
     }
-    Ok(())
+    with_disk(
+        site,
+        record,
+        "`true` from start to end, with a disk",
+        &PLAIN,
+    )
 }
 
 /// From a template.
@@ -48,6 +53,21 @@ pub(crate) fn warm(site: &Site, record: &mut Record) -> Result<()> {
     let rows = ["image", "VMM start", "memory", "restore", "machine", "init"];
     let (samples, target) = (samples(&told, &rows)?, Some(Target::AtMost(4.0)));
     record.time(name, "hull", samples, target);
+    let name = "`true` from start to end, from a template, with a disk";
+    with_disk(site, record, name, &WARM)
+}
+
+/// A run whose container stays; all are removed after the last.
+fn with_disk(site: &Site, record: &mut Record, name: &str, options: &[&str]) -> Result<()> {
+    let mut kept: Vec<String> = Vec::new();
+    let samples = measure::milliseconds(record.clock(), || {
+        let container = format!("bench-disk-{}", kept.len());
+        let command = site.run_kept(&[options, &["--name", &container]].concat(), &TRUE);
+        kept.push(container);
+        Ok(command)
+    })?;
+    measure::run(site.hull(&["rm"]).args(&kept))?;
+    record.time(name, "hull", samples, None);
     Ok(())
 }
 
