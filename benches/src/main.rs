@@ -17,6 +17,7 @@ mod pull;
 mod record;
 mod server;
 mod site;
+mod snapshots;
 mod start;
 mod volume;
 mod works;
@@ -75,7 +76,7 @@ fn run() -> Result<()> {
 fn images(scenario: &str) -> Vec<Image> {
     match scenario {
         "memory" => vec![Image::Python, Image::Servers],
-        "files" | "server" => vec![Image::Python],
+        "files" | "server" | "snapshots" => vec![Image::Python],
         _ => Vec::new(),
     }
 }
@@ -92,6 +93,7 @@ fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
         "clones" => clones::measure(site, record),
+        "snapshots" => snapshots::measure(site, record),
         "server" => server::measure(site, record),
         "files" => {
             works::measure(scenario, site, record)?;

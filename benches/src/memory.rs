@@ -10,7 +10,7 @@ use crate::record::Record;
 use crate::site::{Image, Site};
 
 /// Until all has been started, and what was needed for that alone has been given back.
-const SETTLED: Duration = Duration::from_secs(6);
+pub(crate) const SETTLED: Duration = Duration::from_secs(6);
 
 const SHELL: &[&str] = &["/bin/busybox", "sh", "-c", "sleep 600; :"];
 const PYTHON: &[&str] = &[
@@ -93,8 +93,13 @@ fn descendants(process: u32) -> Result<Vec<u32>> {
 
 /// MiB of a process and all that it has started: its share of what processes have together, and what it has alone.
 fn tree(process: u32) -> Result<[f64; 2]> {
+    of_all(&[vec![process], descendants(process)?].concat())
+}
+
+/// The same of these processes.
+pub(crate) fn of_all(processes: &[u32]) -> Result<[f64; 2]> {
     let [mut pss, mut private] = [0.0; 2];
-    for process in [vec![process], descendants(process)?].concat() {
+    for process in processes {
         let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
             .context("Only root can look at all processes of a container")?;
         for line in rollup.lines() {

@@ -147,7 +147,7 @@ fn what_copies_have_not_written_is_not_theirs() {
 
 /// Fills a database, and says "up" when it is warm.
 const DATABASE: &str = r#"
-redis-server --enable-debug-command local --save '' --appendonly no --bind 127.0.0.1 --daemonize yes --logfile /tmp/log
+redis-server --hz 1 --enable-debug-command local --save '' --appendonly no --bind 127.0.0.1 --daemonize yes --logfile /tmp/log
 until redis-cli ping >/tmp/ping 2>&1; do sleep 0.05; done
 redis-cli debug populate 20000 filler 200 >/tmp/filled
 redis-cli set mine nobody >/tmp/set
@@ -166,7 +166,7 @@ fn alone_databases_are_changed_each_by_itself() {
     let start = Instant::now();
     let count = number.to_string();
     let clone = ["clone", "-n", &count, "--name", "copy", "source"];
-    let limit = Duration::from_secs(60 + 20 * number);
+    let limit = tests::PATIENCE + Duration::from_secs(20 * number);
     let cloned = store.hull(&clone).limit(limit).finish();
     assert_eq!(cloned.exits(0).out().lines().count() as u64, number);
     let took = start.elapsed();

@@ -85,6 +85,11 @@ pub const SCENARIOS: &[Scenario] = &[
         Place::Lab,
         "copies of a container that runs, by one command: 1, 10 and 100",
     ),
+    (
+        "snapshots",
+        Place::Lab,
+        "a snapshot of a container that runs, an idle copy's memory, and a warmed python3",
+    ),
 ];
 
 /// All that was measured in one go: `target/bench/results.json`.

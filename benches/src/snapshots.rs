@@ -1,0 +1,92 @@
+//! Snapshots of containers that run, and what goes on from them: how long it takes, and what it costs.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tests::bench::Target;
+
+use crate::exec::succeed;
+use crate::measure::{self, settle};
+use crate::memory;
+use crate::record::Record;
+use crate::site::{PLAIN, Site};
+
+/// What is saved: without a disk, and known by this name, as its snapshot is.
+const SOURCE: [&str; 5] = ["--detach", "--storage", "0", "--name", "bench-saved"];
+
+/// An interpreter with libraries, which says something whenever it comes to.
+const PYTHON: [&str; 3] = [
+    "/usr/bin/python3",
+    "-uc",
+    "import http.server, json, time
+while True: print(json.dumps(1)); time.sleep(0.0005)",
+];
+
+pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
+    let shell = ["/bin/busybox", "sh", "-c", "sleep 6000; :"];
+    succeed(&mut site.run(&[&PLAIN[..], &SOURCE].concat(), &shell))?;
+    let name = "`snapshot create` of a shell container";
+    measure::several(record, name, "hull", None, 2, || {
+        let took = measure::run(&mut site.hull(&["snapshot", "create", "bench-saved", "bench"]))?;
+        succeed(&mut site.hull(&["snapshot", "rm", "bench"]))?;
+        Ok(took.milliseconds)
+    })?;
+    save(site)?;
+    let copy = ["run", "--detach", "--from", "bench", "--name", "bench-copy"];
+    succeed(&mut site.hull(&copy))?;
+    std::thread::sleep(memory::SETTLED);
+    let private = private(site, "bench-copy")?;
+    let name = "private memory of an idle copy of a shell container";
+    record.add(
+        name,
+        "hull",
+        "MiB",
+        vec![private],
+        Some(Target::AtMost(2.0)),
+    );
+    succeed(&mut site.hull(&["rm", "--force", "bench-copy"]))?;
+    succeed(&mut site.hull(&["snapshot", "rm", "bench"]))?;
+
+    let mut python = site.hull(&["run", "--rm", "--pull", "never"]);
+    python.args([&PLAIN[..], &SOURCE].concat());
+    succeed(python.arg("python").args(PYTHON))?;
+    // Its libraries are there.
+    std::thread::sleep(memory::SETTLED);
+    save(site)?;
+    let name = "a warmed python3, from `run --from` to what it says first";
+    measure::several(record, name, "hull", Some(Target::AtMost(8.0)), 4, || {
+        first_word(site.hull(&["run", "--rm", "--from", "bench"]))
+    })?;
+    succeed(&mut site.hull(&["snapshot", "rm", "bench"]))
+}
+
+/// Makes the snapshot, after which nobody needs its source.
+fn save(site: &Site) -> Result<()> {
+    succeed(&mut site.hull(&["snapshot", "create", "bench-saved", "bench"]))?;
+    succeed(&mut site.hull(&["rm", "--force", "bench-saved"]))
+}
+
+/// MiB that a container's processes have alone.
+fn private(site: &Site, container: &str) -> Result<f64> {
+    let format = "--format={{.State.Pid}} {{.State.SupervisorPid}}";
+    let told = measure::run(&mut site.hull(&["inspect", format, container]))?.stdout;
+    let processes: Result<Vec<u32>, _> = told.split_whitespace().map(str::parse).collect();
+    let [_, private] = memory::of_all(&processes?)?;
+    Ok(private)
+}
+
+/// Milliseconds until a command has said something; then it is ended.
+fn first_word(mut command: Command) -> Result<f64> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    settle();
+    let start = Instant::now();
+    let mut launcher = command.spawn()?;
+    let mut output = launcher.stdout.take().context("It was asked for")?;
+    let said = output.read(&mut [0])?;
+    let took = start.elapsed().as_secs_f64() * 1000.0;
+    memory::end(&mut launcher)?;
+    ensure!(said == 1, "{command:?} said nothing");
+    Ok(took)
+}
