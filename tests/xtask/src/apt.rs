@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use crate::progress;
 
 /// A file, and the package that brings it.
-pub(crate) type Need = (&'static str, &'static str);
+pub(crate) type Need<'a> = (&'a str, &'a str);
 
 /// Makes sure that each file exists, by installing the package named beside it where one does not.
 ///
 /// Without root and without a passwordless sudo nothing is changed: the error then is the one line to type.
-pub(crate) fn need(wanted: &[Need]) -> Result<()> {
+pub(crate) fn need(wanted: &[Need<'_>]) -> Result<()> {
     let mut missing: Vec<&str> = wanted
         .iter()
         .filter(|(file, _)| !present(file))

@@ -54,7 +54,7 @@ pub(crate) fn run(_: &Args) -> Result<ExitCode> {
 }
 
 /// All that is needed to build hull and run a container, at once: whoever has to install it by hand types one line.
-pub(crate) fn packages() -> Vec<apt::Need> {
+pub(crate) fn packages() -> Vec<apt::Need<'static>> {
     let mut packages = build::GUEST.to_vec();
     packages.push(("/bin/busybox", "busybox-static"));
     // What hull itself will say once it is built, and not wrong where it matters: no virtualisation, no Linux.

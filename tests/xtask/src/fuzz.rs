@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build::cargo;
 use crate::{progress, workspace};
 
+mod coverage;
+
 /// What can be typed after `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,18 +24,22 @@ pub(crate) struct Args {
     targets: Vec<String>,
 }
 
-/// What libFuzzer wants of the compiler: counters at every edge and every comparison, and the address sanitizer. The flags
-/// with -Z are not stable, which is why the compiler is told to allow them.
+/// What libFuzzer wants of the compiler: counters at every edge and every comparison.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Cdebug-assertions --cfg fuzzing";
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
+
+/// The address sanitizer. Flags with -Z are not stable, which is why the compiler is told to allow them.
+const SANITIZER: &str = "-Zsanitizer=address";
 
 /// The most memory that a target may take, in MiB, with the sanitizer's own.
 const MEMORY: u32 = 2048;
 
-/// Runs the targets and prints what was done.
+/// Runs the targets, and prints what was done and which lines of the parsers that reached.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     all(&args.targets, args.seconds.unwrap_or(args.minutes * 60))?;
+    // What one target leaves to another is no gap: lines are counted for all, by all that any has found so far.
+    coverage::print(&targets()?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,7 +53,9 @@ pub(crate) fn all(names: &[String], seconds: u32) -> Result<()> {
             known.join(", ")
         );
     }
-    progress::step("Building the fuzz targets", build)?;
+    progress::step("Building the fuzz targets", || {
+        build(&directory(), SANITIZER)
+    })?;
     println!(
         "{:<12} {:>12} {:>10} {:>9} {:>8} {:>9}",
         "target", "executions", "a second", "edges", "inputs", "peak MiB"
@@ -83,8 +91,8 @@ fn directory() -> PathBuf {
     workspace::target().join("fuzz")
 }
 
-fn build() -> Result<()> {
-    let directory = directory();
+/// Builds all targets into a directory, with flags beside those of libFuzzer.
+fn build(directory: &Path, flags: &str) -> Result<()> {
     let manifest = workspace::root().join("tests/fuzz/Cargo.toml");
     let words = [
         "build".as_ref(),
@@ -97,7 +105,15 @@ fn build() -> Result<()> {
         "--target".as_ref(),
         "x86_64-unknown-linux-gnu".as_ref(),
     ];
-    cargo(&words, &[("RUSTFLAGS", FLAGS), ("RUSTC_BOOTSTRAP", "1")])
+    let flags = format!("{FLAGS} {flags}");
+    cargo(&words, &[("RUSTFLAGS", &flags), ("RUSTC_BOOTSTRAP", "1")])
+}
+
+/// Where `build` has put a target.
+fn program(directory: &Path, name: &str) -> PathBuf {
+    directory
+        .join("x86_64-unknown-linux-gnu/release")
+        .join(name)
 }
 
 /// Runs a target, whose new inputs stay in target/fuzz, and returns its row of the table.
@@ -108,10 +124,7 @@ fn fuzz(name: &str, seconds: u32) -> Result<String> {
     for directory in [&found, &artifacts] {
         std::fs::create_dir_all(directory)?;
     }
-    let program = directory
-        .join("x86_64-unknown-linux-gnu/release")
-        .join(name);
-    let output = Command::new(program)
+    let output = Command::new(program(&directory, name))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
