@@ -93,26 +93,27 @@ fn descendants(process: u32) -> Result<Vec<u32>> {
 
 /// MiB of a process and all that it has started: its share of what processes have together, and what it has alone.
 fn tree(process: u32) -> Result<[f64; 2]> {
-    of_all(&[vec![process], descendants(process)?].concat())
+    let all = [vec![process], descendants(process)?].concat();
+    let pss = of_all(&all, &["Pss:"])?;
+    Ok([pss, of_all(&all, &["Private_Clean:", "Private_Dirty:"])?])
 }
 
-/// The same of these processes.
-pub(crate) fn of_all(processes: &[u32]) -> Result<[f64; 2]> {
-    let [mut pss, mut private] = [0.0; 2];
+/// MiB of these kinds, as proc(5) calls them, that processes have.
+pub(crate) fn of_all(processes: &[u32], kinds: &[&str]) -> Result<f64> {
+    let mut kibibytes = 0.0;
     for process in processes {
         let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
             .context("Only root can look at all processes of a container")?;
         for line in rollup.lines() {
             let mut words = line.split_whitespace();
-            let name = words.next().unwrap_or_default();
-            let kibibytes = words.next().and_then(|word| word.parse().ok());
-            let mebibytes: f64 = kibibytes.unwrap_or(0.0) / 1024.0;
-            match name {
-                "Pss:" => pss += mebibytes,
-                "Private_Clean:" | "Private_Dirty:" => private += mebibytes,
-                _ => {}
+            let kind = words.next().unwrap_or_default();
+            if kinds.contains(&kind) {
+                kibibytes += words
+                    .next()
+                    .and_then(|word| word.parse::<f64>().ok())
+                    .unwrap_or(0.0);
             }
         }
     }
-    Ok([pss, private])
+    Ok(kibibytes / 1024.0)
 }
