@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::counts;
-use crate::measure::{settle, several};
+use crate::measure::{once, settle, several};
 use crate::record::Record;
 use crate::site::Site;
 use crate::start::{TRUE, WARM};
@@ -45,13 +44,7 @@ fn rounds(
     if count <= TRACED {
         return several(record, name, runtime, None, 2, || at_once(count, &command));
     }
-    let mut samples = Vec::new();
-    let counts = counts::of_processes(record.clock(), || {
-        samples.push(at_once(count, &command)?);
-        Ok(())
-    })?;
-    record.time(name, runtime, samples, None).counts = counts;
-    Ok(())
+    once(record, name, runtime, None, || at_once(count, &command))
 }
 
 /// Milliseconds until the last has ended.

@@ -111,6 +111,23 @@ pub(crate) fn several(
     Ok(())
 }
 
+/// One run, without what the kernel only counts by spending time of its own: a hundred machines have none to spare.
+pub(crate) fn once(
+    record: &mut Record,
+    name: &str,
+    runtime: &str,
+    target: Option<Target>,
+    mut run: impl FnMut() -> Result<f64>,
+) -> Result<()> {
+    let mut samples = Vec::new();
+    let counts = counts::of_processes(record.clock(), || {
+        samples.push(run()?);
+        Ok(())
+    })?;
+    record.time(name, runtime, samples, target).counts = counts;
+    Ok(())
+}
+
 /// [`timed`] for a command in a container of each runtime that is compared.
 pub(crate) fn compared(
     site: &Site,
