@@ -10,7 +10,7 @@ use crate::site::{PLAIN, Site};
 use crate::start::TRUE;
 
 /// How many copies, and in how many lab ms at most.
-const COUNTS: [(u32, Option<Target>); 3] =
+const COUNTS: [(usize, Option<Target>); 3] =
     [(1, None), (10, None), (100, Some(Target::AtMost(300.0)))];
 
 pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
@@ -26,9 +26,10 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
             run()?;
         }
         let name = format!("{count} copies of a container, each having run `true`");
-        match count {
-            100 => measure::once(record, &name, "hull", target, run)?,
-            _ => measure::several(record, &name, "hull", target, 1, run)?,
+        if count <= measure::TRACED {
+            measure::several(record, &name, "hull", target, 1, run)?;
+        } else {
+            measure::once(record, &name, "hull", target, run)?;
         }
     }
     succeed(&mut site.hull(&["rm", "--force", "bench-source"]))

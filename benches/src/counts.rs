@@ -75,23 +75,26 @@ fn bytes() -> Result<[u64; 2]> {
 
 /// Runs until all that it has started has ended.
 pub(crate) fn to_the_end(run: &mut impl FnMut() -> Result<()>) -> Result<()> {
-    let others = children()?;
+    let own = std::process::id();
+    let others = children(own)?;
     // Whoever loses its parent becomes a child of ours, and is counted when it has ended.
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let ran = run();
-    while !children()?.is_subset(&others) {
+    while !children(own)?.is_subset(&others) {
         wait(WaitOptions::empty())?;
     }
     set_child_subreaper(None)?;
     ran
 }
 
-/// The processes whose end is ours to wait for.
-fn children() -> Result<BTreeSet<String>> {
+/// The processes whose end is a process's to wait for.
+pub(crate) fn children(process: u32) -> Result<BTreeSet<u32>> {
     let mut all = BTreeSet::new();
-    for thread in fs::read_dir("/proc/self/task")? {
-        let children = fs::read_to_string(thread?.path().join("children"))?;
-        all.extend(children.split_whitespace().map(str::to_owned));
+    for thread in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
+        let children = fs::read_to_string(thread.path().join("children"))?;
+        for child in children.split_whitespace() {
+            all.insert(child.parse()?);
+        }
     }
     Ok(all)
 }

@@ -5,16 +5,13 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use crate::measure::{once, settle, several};
+use crate::measure::{TRACED, once, settle, several};
 use crate::record::Record;
 use crate::site::Site;
 use crate::start::{TRUE, WARM};
 
 /// How many. Those with few come first, and bring into memory what those with many need.
 const COUNTS: [usize; 4] = [1, 10, 50, 100];
-
-/// How many are run once more for all that can be counted: a hundred take the lab a minute.
-const TRACED: usize = 10;
 
 pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     let runtimes = site.runtimes(&["crun"])?;

@@ -15,6 +15,9 @@ use tests::bench::Target;
 /// Runs before the first that counts: they pull programs and files into memory.
 const WARM_UPS: usize = 2;
 
+/// How many machines at once are run once more for all that can be counted: a hundred have no time to spare for it.
+pub(crate) const TRACED: usize = 10;
+
 /// A program's run that went well.
 pub(crate) struct Run {
     /// From before its start to after its end.
@@ -111,7 +114,7 @@ pub(crate) fn several(
     Ok(())
 }
 
-/// One run, without what the kernel only counts by spending time of its own: a hundred machines have none to spare.
+/// One run, without what the kernel only counts by spending time of its own: for more than [`TRACED`].
 pub(crate) fn once(
     record: &mut Record,
     name: &str,

@@ -80,13 +80,9 @@ pub(crate) fn end(launcher: &mut Child) -> Result<()> {
 /// All that a process has started, and what that has started.
 fn descendants(process: u32) -> Result<Vec<u32>> {
     let mut all = Vec::new();
-    for thread in std::fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
-        let children = std::fs::read_to_string(thread.path().join("children"))?;
-        for child in children.split_whitespace() {
-            let child = child.parse()?;
-            all.push(child);
-            all.extend(descendants(child)?);
-        }
+    for child in counts::children(process)? {
+        all.push(child);
+        all.extend(descendants(child)?);
     }
     Ok(all)
 }
@@ -94,26 +90,30 @@ fn descendants(process: u32) -> Result<Vec<u32>> {
 /// MiB of a process and all that it has started: its share of what processes have together, and what it has alone.
 fn tree(process: u32) -> Result<[f64; 2]> {
     let all = [vec![process], descendants(process)?].concat();
-    let pss = of_all(&all, &["Pss:"])?;
-    Ok([pss, of_all(&all, &["Private_Clean:", "Private_Dirty:"])?])
+    of_all(&all, [&["Pss:"], &["Private_Clean:", "Private_Dirty:"]])
 }
 
-/// MiB of these kinds, as proc(5) calls them, that processes have.
-pub(crate) fn of_all(processes: &[u32], kinds: &[&str]) -> Result<f64> {
-    let mut kibibytes = 0.0;
+/// MiB of each of these sets of kinds, as proc(5) calls them, that processes have.
+pub(crate) fn of_all<const N: usize>(processes: &[u32], sets: [&[&str]; N]) -> Result<[f64; N]> {
+    let mut all = [0.0; N];
     for process in processes {
         let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
             .context("Only root can look at all processes of a container")?;
         for line in rollup.lines() {
             let mut words = line.split_whitespace();
             let kind = words.next().unwrap_or_default();
-            if kinds.contains(&kind) {
-                kibibytes += words
-                    .next()
-                    .and_then(|word| word.parse::<f64>().ok())
-                    .unwrap_or(0.0);
+            let kibibytes: f64 = words
+                .next()
+                .and_then(|word| word.parse().ok())
+                .unwrap_or(0.0);
+            for (sum, _) in all
+                .iter_mut()
+                .zip(sets)
+                .filter(|(_, set)| set.contains(&kind))
+            {
+                *sum += kibibytes / 1024.0;
             }
         }
     }
-    Ok(kibibytes / 1024.0)
+    Ok(all)
 }

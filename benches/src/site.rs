@@ -126,9 +126,7 @@ impl Site {
 
     /// A run of the busybox image.
     pub(crate) fn run(&self, options: &[&str], words: &[&str]) -> Command {
-        let mut command = self.hull(&["run", "--rm"]);
-        command.args(options).arg(&self.archive).args(words);
-        command
+        self.run_kept(&[&["--rm"], options].concat(), words)
     }
 
     /// A run of the busybox image whose container stays, and so has a disk.

@@ -68,7 +68,8 @@ fn written(site: &Site, container: &str) -> Result<f64> {
     let format = "--format={{.State.Pid}} {{.State.SupervisorPid}}";
     let told = measure::run(&mut site.hull(&["inspect", format, container]))?.stdout;
     let processes: Result<Vec<u32>, _> = told.split_whitespace().map(str::parse).collect();
-    memory::of_all(&processes?, &["Anonymous:"])
+    let [written] = memory::of_all(&processes?, [&["Anonymous:"]])?;
+    Ok(written)
 }
 
 /// Milliseconds until a command has said something; then it is ended.
