@@ -16,6 +16,7 @@ mod hostile;
 mod hosts;
 mod images;
 mod inside;
+mod jail;
 mod leftovers;
 mod management;
 mod names;

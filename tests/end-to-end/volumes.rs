@@ -5,8 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tests::run::{hull, program};
-use tests::{fixture, vm};
+use tests::{as_user, fixture, hull, vm};
 
 fn scratch(name: &str) -> PathBuf {
     fixture::scratch(name).unwrap().canonicalize().unwrap()
@@ -196,32 +195,13 @@ fn an_ordinary_user_shares_its_own_files() {
     std::fs::create_dir(host.join("store")).unwrap();
     chown(&host);
     chown(&host.join("store"));
-    // A KVM that this user may open, for this process alone.
-    let script = "mount -t tmpfs kvm /mnt && mknod -m 666 /mnt/kvm c 10 232 && mount --bind /mnt/kvm /dev/kvm &&
-        exec setpriv --reuid 4242 --regid 4242 --clear-groups \"$@\"";
     let inside = "cd /v; stat -c '%n %u:%g' other; echo mine >mine; chmod 0 mine; echo more >>mine; chmod 640 mine
         stat -c '%n %u:%g %a' mine; chown 5 mine 2>&1 | grep -c 'not permitted'; chown 0:0 mine && cat mine
         echo x 2>/dev/null >>other || echo not root; cat other; rm other; mkfifo pipe; ln -s /etc link; ls";
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(program())
-        .args([
-            "run",
-            "--rm",
-            &volume(&host, "/v"),
-            &fixture::busybox(),
-            "sh",
-            "-c",
-            inside,
-        ])
-        .env("HULL_ROOT", host.join("store"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
+    let run = vm().under(as_user(USER)).option("--jail=strict");
+    let run = run.host_env("HULL_ROOT", host.join("store"));
+    run.option(volume(&host, "/v")).run(inside).prints(
         "other 65534:65534\nmine 0:0 640\n1\nmine\nmore\nnot root\nof root\nlink\nmine\npipe\nstore\n",
-        "{output:?}"
     );
     let mine = std::fs::metadata(host.join("mine")).unwrap();
     assert_eq!((mine.uid(), mine.gid()), (USER, USER));

@@ -15,7 +15,7 @@ pub mod run;
 pub mod timings;
 
 pub use container::Container;
-pub use run::{Outcome, Vm, hull, vm};
+pub use run::{Outcome, Vm, as_user, hull, vm};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -23,6 +23,16 @@ pub fn store() -> PathBuf {
     crate::target().join("tests/store")
 }
 
+/// What a program is put [`Vm::under`] to run as this user, with a KVM that it may open.
+#[must_use]
+pub fn as_user(user: u32) -> [String; 6] {
+    let script = format!(
+        "mount -t tmpfs kvm /mnt && mknod -m 666 /mnt/kvm c 10 232 && mount --bind /mnt/kvm /dev/kvm &&
+        exec setpriv --reuid {user} --regid {user} --clear-groups \"$@\""
+    );
+    ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned)
+}
+
 /// A run of hull with these arguments.
 pub fn hull<W: Into<OsString>>(arguments: impl IntoIterator<Item = W>) -> Vm {
     Vm {

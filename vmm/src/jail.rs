@@ -3,8 +3,7 @@
 //! [`enter`] is for a process with a single thread and takes everything that is the whole process's; [`confine`] filters the
 //! system calls of one thread for its role. Neither can be undone.
 //!
-//! There is no PID namespace: it would take a second process, which costs a start more than all the rest. Without `/proc`
-//! and with signals refused twice over, another process's number is of no use.
+//! One layer is older than the process: [`Process::start`] makes it the first of a PID namespace.
 
 use std::fmt;
 use std::io;
@@ -15,10 +14,12 @@ use serde::{Deserialize, Serialize};
 
 mod filter;
 mod layers;
+mod process;
 mod shares;
 mod table;
 
 pub(crate) use layers::MOST_DESCRIPTORS;
+pub(crate) use process::Process;
 pub(crate) use shares::{Share, Shares};
 pub(crate) use table::Role;
 
@@ -84,9 +85,31 @@ static FILE_RIGHTS: AtomicBool = AtomicBool::new(false);
 /// Room for the worker thread that newer KVMs add to a process.
 const KERNEL_THREADS: u64 = 2;
 
+const PROCESSES: &str = "a PID namespace";
+
+/// What a process that [`Process::start`] made has not been given.
+pub(crate) fn missing_from_the_start() -> Option<Missing> {
+    let cause = || io::ErrorKind::PermissionDenied.into();
+    let missing = || Missing {
+        layer: PROCESSES,
+        cause: cause(),
+    };
+    (!process::is_first()).then(missing)
+}
+
+/// What this host would not give to one.
+pub(crate) fn missing_at_a_start() -> Option<Missing> {
+    let missing = |cause| Missing {
+        layer: PROCESSES,
+        cause,
+    };
+    process::try_namespace().err().map(missing)
+}
+
 /// Gives up everything but `needs` and what is in `shares`, which become ways to nothing else, and says what this host did not
 /// let it give up. For a process with one thread.
 pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
+    let number = layers::own_number();
     let mut missing = Vec::new();
     let mut layer = |layer, done: io::Result<()>| {
         let kept = done.is_ok();
@@ -108,7 +131,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     // Root serves the files of all users; its namespaces are no user's, or it would lose the right to.
     let of_root = files && layers::leave_namespaces_as_root(sockets).is_ok();
     let apart = of_root || {
-        layer("a user of its own", layers::leave_root());
+        layer("a user of its own", layers::leave_root(number));
         layer("namespaces", layers::leave_namespaces(sockets, files))
     };
     if files {
@@ -123,7 +146,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     if of_root {
         layer(
             "a user of its own",
-            layers::leave_root_keeping_capabilities(),
+            layers::leave_root_keeping_capabilities(number),
         );
         shares.of_root = true;
     }

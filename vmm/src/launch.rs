@@ -6,17 +6,17 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
 };
+use rustix::process::Signal;
 
 use crate::config::VmConfig;
-use crate::jail::Share;
+use crate::jail::{Process, Share};
 use crate::library::Opened;
 use crate::machine::report::Report;
 use crate::vmm::{DiskFile, Goal, Order, Start, StartError, Word, receive_word};
@@ -32,7 +32,7 @@ pub(crate) enum LaunchError {
     #[error("Cannot make a socket pair")]
     Socket(#[source] Errno),
     #[error("Cannot start the VMM process")]
-    Spawn(#[source] io::Error),
+    Process(#[source] io::Error),
     #[error(transparent)]
     Start(#[from] StartError),
 }
@@ -41,7 +41,7 @@ pub(crate) enum LaunchError {
 /// ends when its sockets close.
 #[derive(Debug)]
 pub(crate) struct Vmm {
-    process: Child,
+    process: Process,
     report: OwnedFd,
     channel: OwnedFd,
 }
@@ -98,16 +98,7 @@ impl Vmm {
             servers: outside.servers,
         };
         start.send(&report)?;
-        // A process group of its own: Ctrl-C at the terminal is for the workload.
-        let process = Command::new("/proc/self/exe")
-            .arg0("hull")
-            .arg("vmm")
-            .env_clear()
-            .stdin(report_end)
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(LaunchError::Spawn)?;
+        let process = Process::start(&report_end).map_err(LaunchError::Process)?;
         Ok(Self {
             process,
             report,
@@ -117,7 +108,7 @@ impl Vmm {
 
     /// A VMM of a test's own making: `process` and the VMM's ends of report and channel.
     #[cfg(test)]
-    pub(crate) fn of_test(process: Child) -> (Self, OwnedFd, OwnedFd) {
+    pub(crate) fn of_test(process: Process) -> (Self, OwnedFd, OwnedFd) {
         let (report, report_end) = pair().unwrap();
         let (channel, channel_end) = pair().unwrap();
         let vmm = Self {
@@ -135,14 +126,13 @@ impl Vmm {
 
     /// Stops the process where it is, its guest with it, or lets it go on.
     pub(crate) fn freeze(&self, freeze: bool) -> Result<(), Errno> {
-        use rustix::process::{Pid, Signal, kill_process};
-        let signal = if freeze { Signal::STOP } else { Signal::CONT };
-        kill_process(Pid::from_child(&self.process), signal)
+        self.process
+            .signal(if freeze { Signal::STOP } else { Signal::CONT })
     }
 
     /// Ends the process, whatever it does.
     pub(crate) fn kill(&mut self) {
-        let _ = self.process.kill();
+        let _ = self.process.signal(Signal::KILL);
         let _ = self.process.wait();
     }
 
@@ -160,7 +150,7 @@ impl Vmm {
     pub(crate) fn word(&mut self) -> Result<Word, Died> {
         receive_word(&self.report).map_err(|_| {
             // Its sockets are closed, so it is past its last instruction, or will be once killed.
-            let _ = self.process.kill();
+            let _ = self.process.signal(Signal::KILL);
             Died(self.process.wait().ok())
         })
     }

@@ -27,8 +27,8 @@ mod jail;
 mod tap;
 
 pub(crate) use jail::{
-    can_kill_by_filter, clone_mount, close_range, filter_calls, forbid, landlock_version,
-    mount_nowhere, restrict_mount, unshare,
+    can_kill_by_filter, clone_mount, close_range, execute, filter_calls, forbid, landlock_version,
+    mount_nowhere, restrict_mount, spawn, unshare,
 };
 pub(crate) use tap::attach_tap;
 

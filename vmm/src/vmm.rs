@@ -345,7 +345,8 @@ fn enter_jail(
         },
         threads: start.config.cpus.count() + u8::from(start.config.network.is_some()),
     };
-    let missing = jail::enter(&needs, shares);
+    let mut missing = jail::enter(&needs, shares);
+    missing.extend(jail::missing_from_the_start());
     match start.config.jail {
         jail::Mode::Strict if !missing.is_empty() => {
             let layers: Vec<String> = missing.iter().map(ToString::to_string).collect();

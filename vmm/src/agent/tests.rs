@@ -90,7 +90,7 @@ fn run_with<T: Send + 'static>(
     guest: impl FnOnce(Guest) -> T + Send + 'static,
 ) -> (Result<Outcome, AgentError>, JoinHandle<T>) {
     let child = Command::new("true").spawn().unwrap();
-    let (mut vmm, report, channel) = Vmm::of_test(child);
+    let (mut vmm, report, channel) = Vmm::of_test(crate::jail::Process::of_test(&child));
     let guest = thread::spawn(move || guest(Guest { channel, report }));
     let task = Task {
         container: Container::default(),

@@ -5,7 +5,8 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Gid, Resource, Rlimit, Uid, getpid, getrlimit, getuid, setrlimit,
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, getegid, geteuid, getpid, getrlimit, getuid,
+    setrlimit,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -118,13 +119,28 @@ fn most(resource: Resource, value: u64) -> io::Result<()> {
     Ok(setrlimit(resource, limit)?)
 }
 
+/// This process's number in the host's `/proc`: in its own namespace each is the first. For root alone, who becomes a user by it.
+pub(super) fn own_number() -> u32 {
+    let from = || {
+        std::fs::read_link("/proc/self")
+            .ok()?
+            .to_str()?
+            .parse()
+            .ok()
+    };
+    let own = || getpid().as_raw_nonzero().get().cast_unsigned();
+    match getuid().is_root() {
+        true => from().unwrap_or_else(own),
+        false => own(),
+    }
+}
+
 /// Root becomes nobody.
-pub(super) fn leave_root() -> io::Result<()> {
+pub(super) fn leave_root(number: u32) -> io::Result<()> {
     if !getuid().is_root() {
         return Ok(());
     }
-    let own = FIRST_USER.wrapping_add(getpid().as_raw_nonzero().get().cast_unsigned());
-    become_user(own).or_else(|_| become_user(NOBODY))
+    become_user(FIRST_USER.wrapping_add(number)).or_else(|_| become_user(NOBODY))
 }
 
 fn become_user(number: u32) -> io::Result<()> {
@@ -145,19 +161,41 @@ fn namespaces(network: bool) -> i32 {
 /// New and empty ones of everything that has namespaces, but processes. Where it serves `files` the user and group keep their
 /// numbers, so that their files are theirs.
 pub(super) fn leave_namespaces(network: bool, files: bool) -> io::Result<()> {
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let user = User::own();
     sys::unshare(libc::CLONE_NEWUSER | namespaces(network))?;
     if files {
         // The maps of a process that may not be looked into are root's to write.
         rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
-        let line = |number: u32| format!("{number} {number} 1");
-        let written = std::fs::write("/proc/self/setgroups", "deny")
-            .and_then(|()| std::fs::write("/proc/self/uid_map", line(user.as_raw())))
-            .and_then(|()| std::fs::write("/proc/self/gid_map", line(group.as_raw())));
+        let kept = user.keep();
         forbid_dumps()?;
-        written?;
+        kept?;
     }
     Ok(())
+}
+
+/// A process's user and group.
+#[derive(Clone, Copy)]
+pub(super) struct User {
+    user: Uid,
+    group: Gid,
+}
+
+impl User {
+    /// Those of the calling process.
+    pub(super) fn own() -> Self {
+        Self {
+            user: geteuid(),
+            group: getegid(),
+        }
+    }
+
+    /// In a new user namespace, which has nobody yet: keeps their numbers.
+    pub(super) fn keep(self) -> io::Result<()> {
+        let line = |number: u32| format!("{number} {number} 1");
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", line(self.user.as_raw()))?;
+        std::fs::write("/proc/self/gid_map", line(self.group.as_raw()))
+    }
 }
 
 /// The same but for the user namespace, in which root would be root of nothing.
@@ -169,9 +207,9 @@ pub(super) fn leave_namespaces_as_root(network: bool) -> io::Result<()> {
 }
 
 /// Root becomes nobody, with root's rights over files.
-pub(super) fn leave_root_keeping_capabilities() -> io::Result<()> {
+pub(super) fn leave_root_keeping_capabilities(number: u32) -> io::Result<()> {
     set_keep_capabilities(true)?;
-    let left = leave_root();
+    let left = leave_root(number);
     set_keep_capabilities(false)?;
     left
 }

@@ -1,8 +1,12 @@
 //! System calls of the jail. Refuses to know their order.
 
+use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
+
+use rustix::process::Pid;
 
 use super::{made, owned};
 
@@ -16,6 +20,71 @@ pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
 pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
     // SAFETY: takes a number. Namespaces change what names mean, not memory or descriptors.
     made(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
+/// Makes a process in new namespaces of these kinds (`CLONE_NEW*`), which does `act` and ends with what that gives, unless it executes
+/// a program. Until then it works in this process's memory and the calling thread waits, so `act` may write to what it borrows.
+pub(crate) fn spawn(namespaces: i32, mut act: impl FnMut() -> i32) -> io::Result<Pid> {
+    /// What is left for `act`, in units that keep it aligned.
+    const STACK: usize = (64 << 10) / size_of::<u128>();
+    extern "C" fn child(act: *mut libc::c_void) -> i32 {
+        // SAFETY: `spawn` gave a pointer to its `act` and waits until this process has left its memory.
+        let act = unsafe { &mut *act.cast::<&mut dyn FnMut() -> i32>() };
+        // A program begins with all signals let through.
+        swap_signals(&Signals::none());
+        act()
+    }
+    let mut stack = vec![0_u128; STACK];
+    let mut act: &mut dyn FnMut() -> i32 = &mut act;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
+    // What a handler did in the child would be done to this process.
+    let before = swap_signals(&Signals::all());
+    let top = stack.as_mut_ptr_range().end.cast();
+    // SAFETY: the stack is the child's alone; it and `act` live until it has left them (CLONE_VFORK).
+    let made = made(unsafe { libc::clone(child, top, flags, (&raw mut act).cast()) }.into());
+    swap_signals(&before);
+    let id = i32::try_from(made?).map_err(io::Error::other)?;
+    Pid::from_raw(id).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A set of signals.
+struct Signals(libc::sigset_t);
+
+impl Signals {
+    fn none() -> Self {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: the call makes a whole set of what it is given.
+        Self(unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            set.assume_init()
+        })
+    }
+
+    fn all() -> Self {
+        let mut set = Self::none();
+        // SAFETY: it is a set.
+        unsafe { libc::sigfillset(&raw mut set.0) };
+        set
+    }
+}
+
+/// Blocks these in the calling thread, and no others; gives those that were.
+fn swap_signals(set: &Signals) -> Signals {
+    let mut before = Signals::none();
+    // SAFETY: both are sets that live for the call. It cannot fail with this operation.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set.0, &raw mut before.0) };
+    before
+}
+
+/// Becomes another program, with at most three arguments, its name included, and no environment. Returns only if that failed.
+pub(crate) fn execute(program: &CStr, arguments: &[&CStr]) -> io::Error {
+    let (mut all, none) = ([null(); 4], [null()]);
+    for (to, from) in all.iter_mut().take(3).zip(arguments) {
+        *to = from.as_ptr();
+    }
+    // SAFETY: strings that end in a zero, in lists that end in a null pointer, which live for the call.
+    unsafe { libc::execve(program.as_ptr(), all.as_ptr(), none.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// An empty file system, read-only, mounted nowhere.
