@@ -13,7 +13,7 @@ use protocol::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{Accepted, Died, Vmm};
+use crate::launch::{Accepted, Vmm};
 use crate::resolving::Following;
 use crate::vmm::Word;
 
@@ -322,7 +322,7 @@ impl<'a> Agent<'a> {
             return match self.vmm.word() {
                 Ok(Word::Held(written)) => self.held(written),
                 Ok(Word::Report(report)) => Err(AgentError::Ended(report.end)),
-                Err(Died(status)) => Err(AgentError::Died(status)),
+                Err(died) => Err(AgentError::Died(died)),
             };
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Starts a VMM process and holds the two sockets that lead to it: the channel
 //! of vsock connections and the one for start and report. It knows no agent.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,6 +16,7 @@ use rustix::net::{
 };
 use rustix::process::Signal;
 
+use crate::cgroup::Limits;
 use crate::config::VmConfig;
 use crate::jail::{Process, Share};
 use crate::library::Opened;
@@ -23,6 +25,12 @@ use crate::vmm::{DiskFile, Goal, Order, Start, StartError, Word, receive_word};
 
 /// The device that runs guests.
 pub(crate) const KVM: &str = "/dev/kvm";
+
+/// What a VMM and the host's kernel may take for a machine, in bytes, beside its memory and a sixteenth of that for the tables that lead
+/// to it: most of it for what goes through the host's page cache and sockets.
+const OVERHEAD: u64 = 256 << 20;
+/// Threads beside those of processors: of devices, of the host's kernel, and of whatever saves the machine.
+const TASKS: u64 = 16;
 
 /// Why there is no VMM process.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +90,10 @@ impl Vmm {
         let kvm = open_kvm()?;
         let (report, report_end) = pair()?;
         let (channel, channel_end) = pair()?;
+        let limits = Limits {
+            memory: config.memory.bytes() / 16 * 17 + OVERHEAD,
+            tasks: u64::from(config.cpus.count()) + TASKS,
+        };
         let start = Start {
             config,
             kvm,
@@ -98,7 +110,7 @@ impl Vmm {
             servers: outside.servers,
         };
         start.send(&report)?;
-        let process = Process::start(&report_end).map_err(LaunchError::Process)?;
+        let process = Process::start(&report_end, limits).map_err(LaunchError::Process)?;
         Ok(Self {
             process,
             report,
@@ -136,6 +148,11 @@ impl Vmm {
         let _ = self.process.wait();
     }
 
+    /// Lets go of its sockets, which ends the guest.
+    pub(crate) fn into_process(self) -> Process {
+        self.process
+    }
+
     /// Readable when the VMM has said its last word or died.
     pub(crate) fn report_fd(&self) -> BorrowedFd<'_> {
         self.report.as_fd()
@@ -151,7 +168,12 @@ impl Vmm {
         receive_word(&self.report).map_err(|_| {
             // Its sockets are closed, so it is past its last instruction, or will be once killed.
             let _ = self.process.signal(Signal::KILL);
-            Died(self.process.wait().ok())
+            let status = self.process.wait().ok();
+            let out_of_memory = self.process.was_out_of_memory();
+            Died {
+                status,
+                out_of_memory,
+            }
         })
     }
 
@@ -211,7 +233,25 @@ pub(crate) struct Accepted {
 
 /// A VMM process that ended without a report.
 #[derive(Debug)]
-pub(crate) struct Died(pub(crate) Option<ExitStatus>);
+pub(crate) struct Died {
+    status: Option<ExitStatus>,
+    out_of_memory: bool,
+}
+
+/// The end of a sentence that says so.
+impl fmt::Display for Died {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            _ if self.out_of_memory => write!(
+                out,
+                ": with all that the host did for it, it took more than {} MiB beside its guest's memory",
+                OVERHEAD >> 20
+            ),
+            Some(status) => write!(out, " ({status})"),
+            None => Ok(()),
+        }
+    }
+}
 
 fn pair() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     socketpair(

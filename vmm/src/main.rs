@@ -6,6 +6,7 @@
 mod output;
 
 mod agent;
+mod cgroup;
 mod cli;
 mod config;
 mod container;

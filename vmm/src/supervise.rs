@@ -15,7 +15,8 @@ use crate::container::log::Log;
 use crate::container::{Config, Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
 use crate::failure::Failure;
-use crate::launch::{Died, Outside, Vmm};
+use crate::jail::Process;
+use crate::launch::{Outside, Vmm};
 use crate::publish::{self, Bound, holder};
 use crate::resolving::Following;
 use crate::session::exit_code;
@@ -62,6 +63,7 @@ pub(crate) fn start(
                 saved,
                 namespace: None,
                 following: None,
+                last: None,
                 clients: vec![Client::first(theirs)],
             };
             supervisor.run();
@@ -160,6 +162,8 @@ struct Supervisor {
     namespace: Option<Namespace>,
     /// What its network asks how names are resolved.
     following: Option<Following>,
+    /// The machine that ended. To wait for it, where it has a control group that must be removed, nobody else waits.
+    last: Option<Process>,
     clients: Vec<Client>,
 }
 
@@ -270,7 +274,7 @@ impl Supervisor {
                         ticks: outcome.ticks,
                         report,
                     },
-                    Err(Died(status)) => ended(Err(AgentError::Died(status).into_failure())),
+                    Err(died) => ended(Err(AgentError::Died(died).into_failure())),
                 }
             }
             Err(error) => {
@@ -279,6 +283,7 @@ impl Supervisor {
                 ended(Err(error.into_failure()))
             }
         };
+        self.last = Some(vmm.into_process());
         Run { ended, told }
     }
 
@@ -329,12 +334,14 @@ impl Supervisor {
             container,
             parts,
             task,
+            last,
             ..
         } = self;
         drop(supervision);
         for client in clients {
             client.ended(&ended);
         }
+        drop(last);
         if state.started != 0 && ended.result.is_ok() {
             leave_template(&container, parts, &task);
         }

@@ -1,6 +1,6 @@
 //! How a run ended, in the agent's words and in the user's.
 
-use std::process::ExitStatus;
+use crate::launch::Died;
 
 use protocol::{FrameError, Status};
 use rustix::io::Errno;
@@ -29,8 +29,8 @@ pub(crate) enum AgentError {
     Failed(String, protocol::Failure),
     #[error("{}", ended(.0))]
     Ended(End),
-    #[error("The VMM process died before the command ended{}", died(.0))]
-    Died(Option<ExitStatus>),
+    #[error("The VMM process died before the command ended{0}")]
+    Died(Died),
     #[error("The guest broke the agent protocol: {0}")]
     Protocol(&'static str),
     #[error(transparent)]
@@ -41,10 +41,6 @@ pub(crate) enum AgentError {
     Abandoned,
     #[error("It was ended by force")]
     Destroyed,
-}
-
-fn died(status: &Option<ExitStatus>) -> String {
-    status.map_or(String::new(), |status| format!(" ({status})"))
 }
 
 fn ended(end: &End) -> String {

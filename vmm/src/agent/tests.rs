@@ -3,7 +3,6 @@
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use protocol::{Attach, Failure, ProcessId, VERSION, encode};
@@ -89,8 +88,7 @@ fn run_with<T: Send + 'static>(
     way: impl FnOnce(Agent<'_>) -> Result<Outcome, AgentError>,
     guest: impl FnOnce(Guest) -> T + Send + 'static,
 ) -> (Result<Outcome, AgentError>, JoinHandle<T>) {
-    let child = Command::new("true").spawn().unwrap();
-    let (mut vmm, report, channel) = Vmm::of_test(crate::jail::Process::of_test(&child));
+    let (mut vmm, report, channel) = Vmm::of_test(crate::jail::Process::of_test());
     let guest = thread::spawn(move || guest(Guest { channel, report }));
     let task = Task {
         container: Container::default(),

@@ -7,7 +7,7 @@ use crate::failure::{Failure, line};
 use crate::launch::{self, LaunchError};
 use crate::library::Library;
 use crate::machine::probe;
-use crate::{host, jail, store};
+use crate::{cgroup, host, jail, store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -46,7 +46,7 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
             }
         }
     }
-    let processes = jail::missing_at_a_start();
+    let (processes, group) = (jail::missing_at_a_start(), cgroup::delegated());
     // Last, for it cannot be undone.
     let mut missing = jail::enter(
         &jail::Needs {
@@ -68,6 +68,14 @@ pub(super) fn run(_: Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
             "      {:<12}Runs go on without it; --jail strict refuses.",
             ""
         );
+    }
+    match group {
+        Ok(group) => println!("ok    {:<12}{}", "cgroup", group.display()),
+        Err(_) => println!(
+            "less  {:<12}no control group is delegated to this user\n      {:<12}Runs go on without \
+             one. `systemd-run --user --scope hull run …` has one.",
+            "cgroup", ""
+        ),
     }
     Ok(if fit {
         ExitCode::SUCCESS

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::{null, null_mut};
 
@@ -22,9 +22,13 @@ pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
     made(unsafe { libc::unshare(namespaces) }.into()).map(drop)
 }
 
-/// Makes a process in new namespaces of these kinds (`CLONE_NEW*`), which does `act` and ends with what that gives, unless it executes
+/// Makes a process in new namespaces of these kinds (`CLONE_NEW*`), and in this control group if one is given, which does `act` and ends with what that gives, unless it executes
 /// a program. Until then it works in this process's memory and the calling thread waits, so `act` may write to what it borrows.
-pub(crate) fn spawn(namespaces: i32, mut act: impl FnMut() -> i32) -> io::Result<Pid> {
+pub(crate) fn spawn(
+    namespaces: i32,
+    group: Option<BorrowedFd<'_>>,
+    mut act: impl FnMut() -> i32,
+) -> io::Result<Pid> {
     /// What is left for `act`, in units that keep it aligned.
     const STACK: usize = (64 << 10) / size_of::<u128>();
     extern "C" fn child(act: *mut libc::c_void) -> i32 {
@@ -36,15 +40,79 @@ pub(crate) fn spawn(namespaces: i32, mut act: impl FnMut() -> i32) -> io::Result
     }
     let mut stack = vec![0_u128; STACK];
     let mut act: &mut dyn FnMut() -> i32 = &mut act;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | namespaces;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | namespaces;
+    let stack = stack.as_mut_ptr_range();
+    let act = (&raw mut act).cast();
     // What a handler did in the child would be done to this process.
     let before = swap_signals(&Signals::all());
-    let top = stack.as_mut_ptr_range().end.cast();
-    // SAFETY: the stack is the child's alone; it and `act` live until it has left them (CLONE_VFORK).
-    let made = made(unsafe { libc::clone(child, top, flags, (&raw mut act).cast()) }.into());
+    let made = match group {
+        None => {
+            // SAFETY: the stack is the child's alone; it and `act` live until it has left them (CLONE_VFORK).
+            let id = unsafe { libc::clone(child, stack.end.cast(), flags | libc::SIGCHLD, act) };
+            made(id.into())
+        }
+        // SAFETY: the same.
+        Some(group) => unsafe { clone_into(group, child, &stack, flags, act) },
+    };
     swap_signals(&before);
     let id = i32::try_from(made?).map_err(io::Error::other)?;
     Pid::from_raw(id).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// `clone` into a control group, which libc has no function for: gives the child's number.
+///
+/// # Safety
+///
+/// As for `clone`: nobody else uses the stack while the child does, and `argument` is good for `child`.
+unsafe fn clone_into(
+    group: BorrowedFd<'_>,
+    child: extern "C" fn(*mut libc::c_void) -> i32,
+    stack: &Range<*mut u128>,
+    flags: i32,
+    argument: *mut libc::c_void,
+) -> io::Result<i64> {
+    const INTO_GROUP: u64 = 0x2_0000_0000;
+    let number = |number: i32| u64::from(number.unsigned_abs());
+    let length = stack.end.addr() - stack.start.addr();
+    // SAFETY: numbers, and pointers that may be null.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = number(flags) | INTO_GROUP;
+    arguments.exit_signal = number(libc::SIGCHLD);
+    arguments.stack = u64::try_from(stack.start.expose_provenance()).unwrap_or(0);
+    arguments.stack_size = u64::try_from(length).unwrap_or(0);
+    arguments.cgroup = number(group.as_raw_fd());
+    let result: i64;
+    // SAFETY: the parent goes on behind the call with one register changed and two lost. The child finds an empty stack, aligned as a
+    // function wants it, calls `child` and ends there.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "mov edi, eax",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit,
+            inout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const arguments,
+            in("rsi") size_of_val(&arguments),
+            in("r12") child,
+            in("r13") argument,
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    match result {
+        ..0 => Err(io::Error::from_raw_os_error(
+            i32::try_from(-result).unwrap_or(0),
+        )),
+        id => Ok(id),
+    }
 }
 
 /// A set of signals.
@@ -52,12 +120,8 @@ struct Signals(libc::sigset_t);
 
 impl Signals {
     fn none() -> Self {
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: the call makes a whole set of what it is given.
-        Self(unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            set.assume_init()
-        })
+        // SAFETY: bits, none of which is set.
+        Self(unsafe { std::mem::zeroed() })
     }
 
     fn all() -> Self {

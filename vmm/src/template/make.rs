@@ -13,7 +13,7 @@ use super::{Key, Model, Templates};
 use crate::agent::{Connection, Next, Task, ready};
 use crate::container::storage;
 use crate::failure::Failure;
-use crate::launch::{Died, Vmm};
+use crate::launch::Vmm;
 use crate::machine::report::End;
 use crate::snapshot::FormatError;
 use crate::snapshot::draft::Draft;
@@ -140,7 +140,7 @@ fn save(vmm: &mut Vmm, task: &Task, deadline: Instant) -> Result<(), MakeError> 
     match vmm.report() {
         Ok(report) if report.end == End::Saved => Ok(()),
         Ok(report) => Err(MakeError::Ended(report.end)),
-        Err(Died(_)) => Err(MakeError::Died),
+        Err(_) => Err(MakeError::Died),
     }
 }
 
