@@ -1,6 +1,6 @@
 //! What is counted while something runs: its processes' time, exits of its guests, system calls and pages. In the lab these are the
 //! same on any machine. The kernel counts, in a trace buffer of our own (Documentation/trace/histogram.rst); who runs
-//! nothing but this is not disturbed by others, and who is not root gets the processes' time alone.
+//! nothing but this is not disturbed by others. Who is not root, or has a kernel without histograms, gets what is the processes' own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -123,6 +123,11 @@ impl Trace {
             instance,
             triggers: Vec::new(),
         };
+        let counted = trace.instance.join("events/raw_syscalls/sys_enter/hist");
+        if !counted.exists() {
+            // A kernel that traces, and makes no histograms.
+            return Ok(None);
+        }
         let synthetic = Path::new(TRACING).join("synthetic_events");
         let _ = tell(&synthetic, &format!("{GUEST_TIME} u64 ns"));
         let us = std::process::id();
