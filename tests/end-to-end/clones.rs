@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tests::{amount, fixture, hull};
+use tests::{amount, eventually, fixture, hull};
 
 use crate::snapshots::{Store, WRITES_IN_MEMORY};
 
@@ -33,11 +33,9 @@ fn copies_go_on_each_by_itself_and_outlive_their_source() {
     for name in names {
         store.exec(name, &format!("echo {name} > /mine"));
     }
-    let start = Instant::now();
-    while names.iter().any(|name| count(name) <= before) {
-        assert!(start.elapsed() < tests::PATIENCE);
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually("copies that count", || {
+        names.iter().all(|name| count(name) > before)
+    });
     for name in names {
         assert_eq!(store.exec(name, "cat /mine"), format!("{name}\n"));
     }
@@ -89,11 +87,7 @@ fn copies_end_with_the_command_that_wanted_them() {
     clone.wait_for("up");
     assert_eq!(store.containers(), 3);
     clone.signal(Signal::KILL);
-    let start = Instant::now();
-    while store.containers() > 1 {
-        assert!(start.elapsed() < tests::PATIENCE);
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually("the end of all copies", || store.containers() == 1);
     let listed = hull(["snapshot", "ls", "-q"]).host_env("HULL_ROOT", &store.0);
     listed.finish().prints("");
     nothing_is_left_of_the_save(&store);

@@ -1,9 +1,9 @@
 //! Containers that outlive the command that made them: every verb, and what becomes of them when somebody dies.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Container, hull, vm};
+use tests::{Container, eventually, hull, vm};
 
 fn kill(process: &str) {
     let process = process.parse().ok().and_then(Pid::from_raw);
@@ -117,10 +117,7 @@ fn a_paused_container_stands_still() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(ticks(), before);
     clock.verb("unpause", &[], &[]).finish().exits(0);
-    let start = Instant::now();
-    while ticks() == before {
-        assert!(start.elapsed() < tests::PATIENCE, "it does not go on");
-    }
+    eventually("another tick", || ticks() > before);
     // Whoever is stopped while paused is ended all the same.
     clock.verb("pause", &[], &[]).finish().exits(0);
     clock.verb("stop", &["-t", "1"], &[]).finish().exits(0);
@@ -130,11 +127,7 @@ fn a_paused_container_stands_still() {
 #[test]
 fn a_failing_container_is_started_again_as_often_as_asked() {
     let fails = Container::detached("fails", &["--restart", "on-failure:2"], "echo once; exit 3");
-    let start = Instant::now();
-    while fails.field("State.Status") != "exited" {
-        assert!(start.elapsed() < tests::PATIENCE, "it goes on");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    fails.becomes("State.Status", "exited");
     assert_eq!(fails.logs(&[]), "once\n".repeat(3));
     assert_eq!(fails.field("RestartCount"), "2");
     assert_eq!(fails.field("State.ExitCode"), "3");
@@ -155,14 +148,7 @@ fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
         }
         let machine = format!("/proc/{}", lost.field("State.Pid"));
         kill(&lost.field("State.SupervisorPid"));
-        let start = Instant::now();
-        while std::path::Path::new(&machine).exists() {
-            assert!(
-                start.elapsed() < tests::PATIENCE,
-                "{state}: the VMM goes on"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually("the VMM's end", || !std::path::Path::new(&machine).exists());
         assert_eq!(lost.field("State.Status"), "exited", "{state}");
         assert_eq!(lost.field("State.ExitCode"), "137", "{state}");
         lost.verb("start", &[], &[]).finish().exits(0);

@@ -1,10 +1,9 @@
 //! What the host sees of a VMM's jail. What the process itself finds there is in the package's unit tests.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Container, as_user, fixture, hull, vm};
+use tests::{Container, as_user, eventually, fixture, hull, vm};
 
 /// Numbers of a process: the host's, then one for each namespace below.
 fn numbers(process: &str) -> Vec<u32> {
@@ -113,11 +112,7 @@ impl Delegated {
     }
 
     fn is_left_alone() {
-        let start = Instant::now();
-        while !Self::made().is_empty() {
-            assert!(start.elapsed() < tests::PATIENCE, "{:?}", Self::made());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually("the groups' end", || Self::made().is_empty());
     }
 }
 

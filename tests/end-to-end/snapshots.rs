@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use tests::fixture::{self, scratch};
-use tests::{Vm, hull};
+use tests::{Vm, eventually, hull};
 
 /// A store of its own; the containers in it end with the test.
 pub(crate) struct Store(pub(crate) PathBuf);
@@ -35,12 +35,7 @@ impl Store {
     }
 
     pub(crate) fn wait_for(&self, name: &str, text: &str) {
-        let start = Instant::now();
-        while !self.logs(name).contains(text) {
-            let late = start.elapsed() > tests::PATIENCE;
-            assert!(!late, "{text:?} is not in {:?}", self.logs(name));
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        eventually(text, || self.logs(name).contains(text));
     }
 
     pub(crate) fn exec(&self, name: &str, script: &str) -> String {

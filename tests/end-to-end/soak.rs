@@ -17,6 +17,7 @@ use tests::{amount, asked, hull, vm};
 use crate::hostile::{MEMORY, mounts, own_memory};
 use crate::leftovers::{files, processes, wait_for_end};
 
+mod full;
 mod warm;
 
 /// Descriptors and sockets that the host's own programs may open meanwhile.

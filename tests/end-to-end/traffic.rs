@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tests::fixture::{python, scratch, servers};
-use tests::{Container, Vm, amount, vm};
+use tests::{Container, Vm, amount, eventually, vm};
 
 use crate::hostile::own_memory;
 use crate::leftovers::processes;
@@ -48,11 +48,9 @@ impl Drop for Service {
 
 /// Waits until somebody listens there.
 fn await_listener(address: IpAddr, port: u16) {
-    let start = Instant::now();
-    while TcpStream::connect((address, port)).is_err() {
-        assert!(start.elapsed() < tests::PATIENCE, "nobody listens");
-        thread::sleep(Duration::from_millis(100));
-    }
+    eventually("somebody who listens", || {
+        TcpStream::connect((address, port)).is_ok()
+    });
 }
 
 /// What a program of the host's says that must succeed; tried until it does, for a server may be on its way up.

@@ -2,10 +2,10 @@
 //! share a random number, and whatever becomes of a template, the run goes on.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use tests::fixture::{self, scratch};
-use tests::{Outcome, Vm, hull, vm};
+use tests::{Outcome, Vm, eventually, hull, vm};
 
 mod disks;
 mod volumes;
@@ -57,14 +57,6 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < tests::PATIENCE, "never {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -1,10 +1,9 @@
 //! A container by its name, to be asked by hull's verbs. Knows no test.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::run::{Outcome, Vm};
-use crate::{PATIENCE, fixture, hull};
+use crate::{eventually, fixture, hull};
 
 /// The container of this name, if there is one: removed when the test is over.
 pub struct Container(pub &'static str);
@@ -44,12 +43,7 @@ impl Container {
 
     /// Waits until a field is this.
     pub fn becomes(&self, field: &str, value: &str) {
-        let start = Instant::now();
-        while self.field(field) != value {
-            let late = start.elapsed() > PATIENCE;
-            assert!(!late, "{field} is {}, not {value}", self.field(field));
-            thread::sleep(Duration::from_millis(50));
-        }
+        eventually(value, || self.field(field) == value);
     }
 
     /// What it has printed.
@@ -60,12 +54,7 @@ impl Container {
 
     /// Waits until it has printed this.
     pub fn wait_for(&self, text: &str) {
-        let start = Instant::now();
-        while !self.logs(&[]).contains(text) {
-            let late = start.elapsed() > PATIENCE;
-            assert!(!late, "{text:?} is not in {:?}", self.logs(&[]));
-            thread::sleep(Duration::from_millis(50));
-        }
+        eventually(text, || self.logs(&[]).contains(text));
     }
 }
 

@@ -18,10 +18,19 @@ pub use container::Container;
 pub use run::{Outcome, Vm, as_user, hull, vm};
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a test waits for what comes in a moment where the machine is not very slow: a limit, never a measure.
 pub const PATIENCE: Duration = Duration::from_secs(400);
+
+/// Waits for what comes in a moment.
+pub fn eventually(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < PATIENCE, "never {what:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// Cargo's target directory of this repository.
 pub fn target() -> PathBuf {

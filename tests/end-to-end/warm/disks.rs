@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::fixture;
-use tests::{Outcome, Vm};
+use tests::{Outcome, Vm, eventually};
 
 use super::was_warm;
 use crate::snapshots::Store;
@@ -194,10 +194,7 @@ fn a_container_from_a_template_can_be_saved_and_copied() {
         2,
         "{clones:?}"
     );
-    let start = std::time::Instant::now();
-    while !store.runs("copy") {
-        assert!(start.elapsed() < tests::PATIENCE);
-    }
+    eventually("a copy that runs", || store.runs("copy"));
     assert_eq!(store.exec("copy", "cat /file"), "one\n");
     assert_eq!(store.exec("it", "cat /file"), "one\ntwo\n");
     // And started anew, from the template.

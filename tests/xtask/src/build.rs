@@ -94,6 +94,27 @@ fn program() -> Result<PathBuf> {
     Ok(hull)
 }
 
+/// Builds hull with the address sanitizer, where the rest of an installation is found too. Its flags with -Z are not stable, which is why
+/// the compiler is told to allow them.
+pub(crate) fn sanitized() -> Result<PathBuf> {
+    let (triple, profile) = ("x86_64-unknown-linux-gnu", "sanitized");
+    let directory = workspace::target().join(profile);
+    let mut words: Vec<OsString> = vec!["build".into(), "--target".into(), triple.into()];
+    words.extend(["--profile", profile, "--package", "hull", "--bin", "hull"].map(Into::into));
+    words.extend([OsString::from("--target-dir"), directory.clone().into()]);
+    let flags = "-Zsanitizer=address --cfg sanitized";
+    progress::step("Building hull with the address sanitizer", || {
+        cargo(&words, &[("RUSTFLAGS", flags), ("RUSTC_BOOTSTRAP", "1")])
+    })?;
+    let hull = directory.join("hull/bin/hull");
+    install(&directory.join(triple).join(profile).join("hull"), &hull)?;
+    for file in ["initramfs", "vmlinux", "vmlinux-smp"].map(|name| format!("lib/hull/{name}")) {
+        let from = workspace::target().join("hull").join(&file);
+        install(&from, &directory.join("hull").join(&file))?;
+    }
+    Ok(hull)
+}
+
 /// Builds what the benchmarks run in containers.
 pub(crate) fn work() -> Result<PathBuf> {
     linked("static", "release", "benches", "work", &[], SMALLER)

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Bits flipped in a store, each in a fresh copy
     #[arg(long, default_value = "1000", value_name = "NUMBER")]
     flips: u64,
+    /// Disks that are full, with more room left each time
+    #[arg(long, default_value = "256", value_name = "NUMBER")]
+    full: u64,
     /// MiB of output against a reader that stalls
     #[arg(long, default_value = "10240", value_name = "NUMBER")]
     mebibytes: u64,
@@ -43,6 +46,9 @@ pub(crate) struct Args {
     /// Containers that are started at once
     #[arg(long, default_value = "50", value_name = "NUMBER")]
     starts: u64,
+    /// All with a hull that has the address sanitizer
+    #[arg(long)]
+    sanitized: bool,
     /// What all that is random follows from; another one each time, and printed, if none is given
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -55,6 +61,11 @@ const LIMIT: u64 = 24 * 3600;
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     apt::need(&[test::STRACE])?;
     let hull = build::ensure()?;
+    let tested = if args.sanitized {
+        Some(build::sanitized()?)
+    } else {
+        None
+    };
     build::images()?;
     let suite = test::executable(&["--package", "tests", "--test", "end-to-end"])?;
     // How the tests call it, how often, and what a test's name contains.
@@ -67,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         ("CLIENTS", args.clients, "soak::alone_clients"),
         ("DEEDS", args.deeds, "soak::alone_clients"),
         ("FLIPS", args.flips, "soak::a_flipped"),
+        ("FULL", args.full, "soak::full::"),
         ("MEBIBYTES", args.mebibytes, "soak::alone_a_stalled"),
         ("CLONES", args.clones, "clones::alone_databases"),
         ("STARTS", args.starts, "upsets::many_start"),
@@ -76,6 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let variables = parts().map(|(name, amount, _)| format!("HULL_SOAK_{name}={amount}"));
     let seed = args.seed.map(|seed| format!("HULL_SOAK_SEED={seed}"));
     let mut command: Vec<OsString> = variables.chain(seed).map(OsString::from).collect();
+    command.extend(tested.iter().flat_map(|hull| test::sanitized(hull)));
     command.push(suite.into());
     command.extend(["--test-threads=1", "--nocapture"].map(OsString::from));
     command.extend(parts().map(|(_, _, test)| OsString::from(test)));

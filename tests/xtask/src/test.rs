@@ -101,11 +101,18 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
             succeed(Command::new(&archives).arg("--test-threads=1"))
         })?;
     }
+    let sanitized = match filter {
+        Some(_) => None,
+        None => Some(build::sanitized()?),
+    };
     if demo::boots_linux(&hull)? {
         progress::step("Running the end-to-end tests", || {
             succeed(&mut suite_command(&suite, filter))
         })?;
-        return Ok(());
+        return progress::step("Attacking hull with the address sanitizer", || {
+            let mut attacks = sanitized.map(|hull| attacked(&hull, &suite));
+            attacks.as_mut().map_or(Ok(()), succeed)
+        });
     }
     progress::note(
         "This machine's KVM boots no Linux (`hull doctor` says why): testing in the lab.",
@@ -116,15 +123,18 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
             succeed(Command::new(&unfit).env("XTASK", std::env::current_exe()?))
         })?;
     }
-    progress::step("Running the end-to-end tests in the lab", || match filter {
-        Some(_) => in_lab(suite_command(&suite, filter)),
-        None => in_two_labs(&machine, &suite),
-    })
+    progress::step(
+        "Running the end-to-end tests in the lab",
+        || match sanitized {
+            None => in_lab(suite_command(&suite, filter)),
+            Some(sanitized) => in_two_labs(&machine, &sanitized, &suite),
+        },
+    )
 }
 
 /// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests too, the second those
-/// that look at everything that runs on their machine, one by one at the end.
-fn in_two_labs(machine: &Path, suite: &Path) -> Result<()> {
+/// that look at everything that runs on their machine, one by one at the end, and the hostile guest once more.
+fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
     let names = tests_of(suite)?;
     let shared: Vec<_> = names
         .iter()
@@ -137,14 +147,16 @@ fn in_two_labs(machine: &Path, suite: &Path) -> Result<()> {
     };
     let lab = |script: &str, half| {
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).args([machine, suite]);
+        command.args(["-c", script, "sh"]);
+        command.args([machine, sanitized, suite]);
         command.args(["--test-threads=2", "--exact"]).args(half);
         in_lab(command)
     };
     // The machine's tests are threads of one process, some of which fork: what another has just closed, a lock or a port, would
     // be open in that child.
-    let first = "\"$1\" --test-threads=1 && shift && exec \"$@\"";
-    let second = "shift; \"$@\" && exec \"$1\" --test-threads=1 alone_";
+    let first = "\"$1\" --test-threads=1 && shift 2 && exec \"$@\"";
+    let second = "hull=$2; shift 2; \"$@\" && \"$1\" --test-threads=1 alone_ &&
+        exec env HULL=\"$hull\" HULL_SOAK_SANITIZED=1 \"$1\" --test-threads=1 hostile::";
     thread::scope(|scope| {
         let first = scope.spawn(|| lab(first, half(true)));
         let second = lab(second, half(false));
@@ -153,6 +165,21 @@ fn in_two_labs(machine: &Path, suite: &Path) -> Result<()> {
             .unwrap_or_else(|_| bail!("A lab's thread has died"));
         first.and(second)
     })
+}
+
+/// The hostile guest, in a hull with the address sanitizer.
+fn attacked(hull: &Path, suite: &Path) -> Command {
+    let mut command = Command::new("env");
+    command.args(sanitized(hull)).arg(suite);
+    command.args(["--test-threads=1", "hostile::"]);
+    command
+}
+
+/// What tells tests of a hull with the address sanitizer.
+pub(crate) fn sanitized(hull: &Path) -> [OsString; 2] {
+    let mut program = OsString::from("HULL=");
+    program.push(hull);
+    [program, "HULL_SOAK_SANITIZED=1".into()]
 }
 
 /// Runs a command in a lab; it must succeed.
