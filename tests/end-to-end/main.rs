@@ -17,6 +17,7 @@ mod hosts;
 mod images;
 mod inside;
 mod leftovers;
+mod live;
 mod management;
 mod names;
 mod neighbours;
