@@ -24,6 +24,24 @@ const PYTHON: [&str; 3] = [
 while True: print(json.dumps(1)); time.sleep(0.0005)",
 ];
 
+/// The same with 64 MiB in its memory, which says, whenever it is told to, for how long it has stood still at most since then.
+const WATCH: [&str; 3] = [
+    "/usr/bin/python3",
+    "-uc",
+    "import signal, time
+kept = bytearray(b'x') * (64 << 20)
+longest = last = 0
+def tell(*_):
+    global longest, last
+    print(longest)
+    longest, last = 0, time.monotonic_ns()
+last = time.monotonic_ns()
+signal.signal(signal.SIGUSR1, tell)
+while True:
+    now = time.monotonic_ns()
+    longest, last = max(longest, now - last), now",
+];
+
 pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     let shell = ["/bin/busybox", "sh", "-c", "sleep 6000; :"];
     succeed(&mut site.run(&[&PLAIN[..], &SOURCE].concat(), &shell))?;
@@ -53,7 +71,43 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     measure::several(record, name, "hull", Some(Target::AtMost(8.0)), 4, || {
         first_word(site.hull(&["run", "--rm", "--from", "bench"]))
     })?;
-    succeed(&mut site.hull(&["snapshot", "rm", "bench"]))
+    succeed(&mut site.hull(&["snapshot", "rm", "bench"]))?;
+    pauses(site, record)
+}
+
+/// How long a container stands still for a snapshot.
+fn pauses(site: &Site, record: &mut Record) -> Result<()> {
+    let mut python = site.hull(&["run", "--rm", "--pull", "never"]);
+    python.args([&PLAIN[..], &SOURCE].concat());
+    succeed(python.arg("python").args(WATCH))?;
+    std::thread::sleep(memory::SETTLED);
+    for how in [&[][..], &["--live"]] {
+        let create = [&["snapshot", "create"], how, &["bench-saved", "bench"]].concat();
+        let verb = [&["snapshot create"], how].concat().join(" ");
+        let name = format!("longest pause of a container with 64 MiB in its memory, `{verb}`");
+        measure::several(record, &name, "hull", None, 2, || {
+            longest(site)?;
+            succeed(&mut site.hull(&create))?;
+            let paused = longest(site)?;
+            succeed(&mut site.hull(&["snapshot", "rm", "bench"]))?;
+            Ok(paused)
+        })?;
+    }
+    succeed(&mut site.hull(&["rm", "--force", "bench-saved"]))
+}
+
+/// Milliseconds that a container has stood still at most, since it was last asked.
+fn longest(site: &Site) -> Result<f64> {
+    let said = || measure::run(&mut site.hull(&["logs", "bench-saved"])).map(|run| run.stdout);
+    let before = said()?.lines().count();
+    succeed(&mut site.hull(&["kill", "--signal", "USR1", "bench-saved"]))?;
+    loop {
+        let said = said()?;
+        if said.lines().count() > before {
+            let nanoseconds: f64 = said.lines().last().unwrap_or_default().parse()?;
+            return Ok(nanoseconds / 1e6);
+        }
+    }
 }
 
 /// Makes the snapshot, after which nobody needs its source.

@@ -164,8 +164,12 @@ fn alone_a_vmm_has_a_control_group_where_its_user_has_some() {
         .exits(0);
     Delegated::is_left_alone();
 
-    // One that nobody was left to remove goes with the next.
-    of_user(vm()).options(detached).run("sleep 1000").exits(0);
+    // A volume may be memory. And a group that nobody was left to remove goes with the next.
+    let volume = "--volume=jail-group-volume:/v";
+    let run = of_user(vm()).options(detached).option(volume);
+    run.run("sleep 1000").exits(0);
+    let limit = std::fs::read_to_string(Delegated::the_one_made().join("memory.max"));
+    assert_eq!(limit.unwrap(), "max\n");
     let supervisor = inspect("State.SupervisorPid").out();
     let supervisor = Pid::from_raw(supervisor.trim().parse().unwrap());
     kill_process(supervisor.unwrap(), Signal::KILL).unwrap();

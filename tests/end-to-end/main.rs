@@ -18,6 +18,7 @@ mod images;
 mod inside;
 mod jail;
 mod leftovers;
+mod live;
 mod management;
 mod names;
 mod neighbours;

@@ -88,7 +88,7 @@ pub const SCENARIOS: &[Scenario] = &[
     (
         "snapshots",
         Place::Lab,
-        "a snapshot of a container that runs, an idle copy's memory, and a warmed python3",
+        "a snapshot of a container that runs, how long it pauses for that, an idle copy's memory, and a warmed python3",
     ),
 ];
 

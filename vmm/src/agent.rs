@@ -321,6 +321,10 @@ impl<'a> Agent<'a> {
         if report && !guest_spoke && self.status.is_none() {
             return match self.vmm.word() {
                 Ok(Word::Held(written)) => self.held(written),
+                Ok(Word::Written(written)) => {
+                    self.written(written);
+                    Ok(())
+                }
                 Ok(Word::Report(report)) => Err(AgentError::Ended(report.end)),
                 Err(died) => Err(AgentError::Died(died)),
             };
@@ -415,7 +419,12 @@ impl<'a> Agent<'a> {
 
     /// Whether nothing happens in the container for now.
     fn stands_still(&self) -> bool {
-        self.frozen || self.saving.is_some()
+        self.frozen || self.is_held()
+    }
+
+    /// Whether nothing happens in it for a snapshot's sake.
+    fn is_held(&self) -> bool {
+        self.saving.as_ref().is_some_and(Saving::holds)
     }
 
     fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {

@@ -20,8 +20,8 @@ const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 /// The most that the processes of a group take together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Bytes of memory, with what the host's kernel holds for them.
-    pub(crate) memory: u64,
+    /// Bytes of memory, with what the host's kernel holds for them, files on a tmpfs included; any if there is none.
+    pub(crate) memory: Option<u64>,
     /// Processes and threads.
     pub(crate) tasks: u64,
 }
@@ -42,18 +42,19 @@ impl Group {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = place.join(format!("{PREFIX}{}-{count}", process::id()));
         fs::create_dir(&path)?;
-        let limited = || {
-            fs::write(path.join("memory.max"), limits.memory.to_string())?;
-            fs::write(path.join("pids.max"), limits.tasks.to_string())?;
-            Ok(fs::File::open(&path)?.into())
-        };
-        match limited() {
-            Ok(directory) => Ok(Self { path, directory }),
-            Err(error) => {
-                remove(&path);
-                Err(error)
-            }
-        }
+        let directory = fs::File::open(&path).inspect_err(|_| remove(&path))?;
+        let directory = directory.into();
+        let group = Self { path, directory };
+        limits
+            .memory
+            .map_or(Ok(()), |memory| group.limit_memory(memory))?;
+        fs::write(group.path.join("pids.max"), limits.tasks.to_string())?;
+        Ok(group)
+    }
+
+    /// Has another limit of memory from now on.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        fs::write(self.path.join("memory.max"), bytes.to_string())
     }
 
     /// Whether the kernel killed a process of it for want of memory.

@@ -61,7 +61,10 @@ pub(crate) enum Request {
     Resize(WindowSize),
     /// Write the container as it is now into the directory beside this, which has the two files of a saved machine, empty. It
     /// goes on afterwards; the answer tells what came of it.
-    Snapshot,
+    Snapshot {
+        /// It goes on before its memory is written.
+        live: bool,
+    },
     /// Stop the virtual machine where it is.
     Pause,
     /// Let it go on.

@@ -51,7 +51,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     /// It writes to files.
     pub(crate) writes: bool,
-    /// It reads its machine's state and writes it down.
+    /// It reads its machine's state and writes it down, its memory perhaps in a process of its own.
     pub(crate) saves: bool,
     /// What its guest's network is made of.
     pub(crate) network: Network,
@@ -82,6 +82,8 @@ static TAP: AtomicBool = AtomicBool::new(false);
 /// Whether threads other than the one that serves files have rights over files to give up.
 static FILE_RIGHTS: AtomicBool = AtomicBool::new(false);
 
+/// Standard input, output and error are not closed.
+const STANDARD: RawFd = 3;
 /// Room for the worker thread that newer KVMs add to a process.
 const KERNEL_THREADS: u64 = 2;
 
@@ -123,7 +125,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     let kept = shares
         .descriptors()
         .chain(needs.descriptors.iter().copied());
-    layer("closed descriptors", close_others(kept));
+    layer("closed descriptors", close_others(STANDARD, kept));
     layer(
         "resource limits",
         layers::limit(needs.writes, journal, sockets, files),
@@ -154,6 +156,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
     if apart && landlock >= layers::COUNTS_BY_NAMESPACE {
         // Elsewhere the limit would count all the user's processes.
         let threads = u64::from(needs.threads) + u64::from(files) + 1 + KERNEL_THREADS;
+        let threads = threads + u64::from(needs.saves);
         layer("a limit of threads", layers::limit_threads(threads));
     }
     layer("Landlock", layers::landlock(landlock, sockets, shares));
@@ -192,12 +195,20 @@ pub(crate) fn confine(role: Role) -> io::Result<()> {
     }
 }
 
-/// Closes everything but the standard three and these.
-fn close_others<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+/// Leaves a process that only writes memory down none of its descriptors but these.
+pub(crate) fn keep_only(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    close_others(0, keep.iter().copied())
+}
+
+/// Closes everything from `first` on but these.
+fn close_others<'a>(
+    mut first: RawFd,
+    keep: impl Iterator<Item = BorrowedFd<'a>>,
+) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.map(|kept| kept.as_raw_fd()).collect();
     keep.sort_unstable();
-    let mut first = 3;
-    for kept in keep.into_iter().filter(|kept| *kept >= 3) {
+    let lowest = first;
+    for kept in keep.into_iter().filter(|kept| *kept >= lowest) {
         layers::close(first, kept - 1)?;
         first = kept + 1;
     }

@@ -52,6 +52,18 @@ pub(crate) struct Vmm {
     process: Process,
     report: OwnedFd,
     channel: OwnedFd,
+    /// Bytes of its guest's memory, if its own memory has a limit.
+    memory: Option<u64>,
+}
+
+/// Whether a file lies on a tmpfs.
+fn is_memory(file: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|about| about.f_type == libc::TMPFS_MAGIC)
+}
+
+/// Bytes that a VMM with so much guest memory may take.
+fn most_memory(guest: u64) -> u64 {
+    guest / 16 * 17 + OVERHEAD
 }
 
 /// What of the host a machine's devices lead to, beside its disks.
@@ -90,8 +102,12 @@ impl Vmm {
         let kvm = open_kvm()?;
         let (report, report_end) = pair()?;
         let (channel, channel_end) = pair()?;
+        // Where files are memory, it has as much of that as it may write.
+        let has_limit = disks.iter().all(|disk| !is_memory(&disk.file))
+            && outside.shares.iter().all(|share| share.read_only);
+        let memory = has_limit.then_some(config.memory.bytes());
         let limits = Limits {
-            memory: config.memory.bytes() / 16 * 17 + OVERHEAD,
+            memory: memory.map(most_memory),
             tasks: u64::from(config.cpus.count()) + TASKS,
         };
         let start = Start {
@@ -115,6 +131,7 @@ impl Vmm {
             process,
             report,
             channel,
+            memory,
         })
     }
 
@@ -127,6 +144,7 @@ impl Vmm {
             process,
             report,
             channel,
+            memory: None,
         };
         (vmm, report_end, channel_end)
     }
@@ -140,6 +158,15 @@ impl Vmm {
     pub(crate) fn freeze(&self, freeze: bool) -> Result<(), Errno> {
         self.process
             .signal(if freeze { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// Lets it have its guest's memory `twice`, while the one is written and the other goes on, or once again.
+    pub(crate) fn have_memory(&self, twice: bool) -> io::Result<()> {
+        let Some(memory) = self.memory else {
+            return Ok(());
+        };
+        let copy = if twice { memory } else { 0 };
+        self.process.limit_memory(most_memory(memory) + copy)
     }
 
     /// Ends the process, whatever it does.

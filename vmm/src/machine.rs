@@ -258,6 +258,11 @@ impl Machine<Paused> {
 }
 
 impl Machine<Running> {
+    /// Has [`Machine::serve`] tell when the other end of this socket is closed: its process has written memory down, or has died.
+    pub(crate) fn watch_writer(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.state.watch_writer(socket)
+    }
+
     /// Serves devices until the machine ends or the launcher says something.
     pub(crate) fn serve(&mut self) -> Result<Happening, MachineError> {
         step("Waiting for events", self.state.serve())

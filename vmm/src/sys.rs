@@ -24,12 +24,14 @@ use vm_memory::{
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 mod jail;
+mod part;
 mod tap;
 
 pub(crate) use jail::{
     can_kill_by_filter, clone_mount, close_range, execute, filter_calls, forbid, landlock_version,
     mount_nowhere, restrict_mount, spawn, unshare,
 };
+pub(crate) use part::{part, wait_for_no_children};
 pub(crate) use tap::attach_tap;
 
 /// Size of a page, and of the guards around guest memory.

@@ -24,9 +24,11 @@ use crate::machine::report::{Counts, End, Report, Timings};
 use crate::machine::{Built, Happening, Machine, MachineError, Paused, Running, Server};
 use crate::snapshot::FormatError;
 use crate::{jail, sys};
+use writer::Writer;
 
 mod rest;
 mod start;
+mod writer;
 
 pub(crate) use start::{
     DiskFile, Goal, Order, Rest, Start, StartError, Word, receive_word, send_word,
@@ -89,6 +91,9 @@ enum VmmError {
     /// Writing one.
     #[error("Writing the machine's state failed")]
     Save(#[source] io::Error),
+    /// Writing its memory while it goes on.
+    #[error("Making a process that writes the memory failed")]
+    Part(#[source] io::Error),
 }
 
 impl VmmError {
@@ -111,6 +116,7 @@ pub(crate) fn run() -> ExitCode {
     // Neither call can fail with these arguments.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = set_no_new_privs(true);
+    sys::wait_for_no_children();
     serve(io::stdin().as_fd())
 }
 
@@ -190,10 +196,28 @@ fn live(launcher: BorrowedFd<'_>, timings: &mut Timings) -> Result<(Left, u64), 
     (timings.entry_tsc, timings.tsc_khz) = machine.clock()?;
     timings.entered = now();
     let mut machine = machine.run(Some(launcher), console)?;
-    while machine.serve()? == Happening::Control {
+    let mut writer = None::<Writer>;
+    loop {
+        match machine.serve()? {
+            Happening::Ended => break,
+            Happening::Control => {}
+            Happening::Written => {
+                if let Some(writer) = writer.take() {
+                    // A launcher that has gone is seen by whoever reads next.
+                    let _ = send_word(launcher, &Word::Written(writer.result()));
+                }
+                continue;
+            }
+        }
         match (Order::receive(launcher), &goal) {
             (Ok(Order::Hold(rest)), Goal::Boot | Goal::Restore { .. }) if may_be_saved => {
                 rest::hold(&machine, rest, launcher);
+            }
+            // One at a time, as its launcher knows.
+            (Ok(Order::Part(rest)), Goal::Boot | Goal::Restore { .. })
+                if may_be_saved && writer.is_none() =>
+            {
+                writer = rest::part(&machine, rest, launcher);
             }
             (Ok(Order::Save), Goal::Save { about, .. }) => {
                 let about = about.clone();

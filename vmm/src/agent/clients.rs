@@ -279,7 +279,7 @@ impl Agent<'_> {
                 let process = subject;
                 self.tell(&FromHost::Resize { process, size })?;
             }
-            Request::Snapshot => self.save(index, beside)?,
+            Request::Snapshot { live } => self.save(index, beside, live)?,
             Request::Pause => self.freeze(index, true),
             Request::Unpause => self.freeze(index, false),
             Request::Bound(bounds) => self.bound(index, bounds)?,

@@ -19,6 +19,7 @@ impl Agent<'_> {
         streams: usize,
         ask: impl FnOnce(ProcessId) -> FromHost,
     ) -> Result<(), AgentError> {
+        let is_held = self.is_held();
         let Some(client) = self.watcher.clients.get_mut(index) else {
             return Ok(());
         };
@@ -26,7 +27,7 @@ impl Agent<'_> {
             client.tell(&Answer::Refused("it does not run".to_owned()), None);
             return Ok(());
         }
-        if self.saving.is_some() {
+        if is_held {
             let why = "a snapshot of it is being made".to_owned();
             client.tell(&Answer::Refused(why), None);
             return Ok(());

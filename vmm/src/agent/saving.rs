@@ -1,5 +1,5 @@
 //! A snapshot of a container that runs: its processes are stopped by guest init, its machine is held and written down by the
-//! VMM, and both are let go on, whatever came of it. One at a time.
+//! VMM, and both are let go on, whatever came of it. If it is to be live, they go on before their memory is written. One at a time.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,14 +26,28 @@ const REST_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Saving {
     /// Guest init has been told; by then it has to answer.
-    Asked { directory: OwnedFd, limit: Instant },
+    Asked {
+        directory: OwnedFd,
+        live: bool,
+        limit: Instant,
+    },
     /// The machine stands still, or is about to.
-    Held { directory: OwnedFd },
+    Held { directory: OwnedFd, live: bool },
     /// The same, while a thread copies its disk; the other end of this is closed when it has.
     Copying {
         thread: JoinHandle<Result<(), String>>,
         done: UnixStream,
+        live: bool,
     },
+    /// The machine goes on, and a process of its VMM's writes what its memory was; what came of all else.
+    Writing(Result<(), String>),
+}
+
+impl Saving {
+    /// Whether the container stands still for it.
+    pub(super) fn holds(&self) -> bool {
+        !matches!(self, Self::Writing(_))
+    }
 }
 
 impl Agent<'_> {
@@ -42,6 +56,7 @@ impl Agent<'_> {
         &mut self,
         index: usize,
         directory: Option<OwnedFd>,
+        live: bool,
     ) -> Result<(), AgentError> {
         let Some(client) = self.watcher.clients.get_mut(index) else {
             return Ok(());
@@ -67,7 +82,11 @@ impl Agent<'_> {
         };
         client.role = Role::Saving;
         let limit = Instant::now() + REST_LIMIT;
-        self.saving = Some(Saving::Asked { directory, limit });
+        self.saving = Some(Saving::Asked {
+            directory,
+            live,
+            limit,
+        });
         self.owes_rest = true;
         self.tell(&FromHost::Rest)
     }
@@ -100,10 +119,16 @@ impl Agent<'_> {
             Some(Saving::Asked { .. }) if self.status.is_some() => {
                 self.end_saving(Err("it has ended".to_owned()))
             }
-            Some(Saving::Asked { directory, .. }) => {
+            Some(Saving::Asked {
+                directory, live, ..
+            }) => {
                 let files = open(&directory).map_err(|error| error.to_string());
-                let order = files.map(Order::Hold);
-                self.saving = Some(Saving::Held { directory });
+                if live {
+                    // Where it cannot, the limit may end it, and that is told.
+                    let _ = self.vmm.have_memory(true);
+                }
+                let order = files.map(if live { Order::Part } else { Order::Hold });
+                self.saving = Some(Saving::Held { directory, live });
                 let sent = order
                     .and_then(|order| self.vmm.order(&order).map_err(|error| error.to_string()));
                 sent.or_else(|why| self.end_saving(Err(why)))
@@ -116,24 +141,24 @@ impl Agent<'_> {
         }
     }
 
-    /// The VMM has written everything and holds the machine, or has not.
+    /// The VMM holds the machine and has written it, its memory at least in a process of its own, or has not.
     pub(super) fn held(&mut self, written: Result<(), String>) -> Result<(), AgentError> {
         let saving = (written, self.saving.take());
-        let (Ok(()), Some(Saving::Held { directory })) = saving else {
+        let (Ok(()), Some(Saving::Held { directory, live })) = saving else {
             return self.end_saving(saving.0);
         };
-        match self.copy_disk(&directory) {
-            Ok(None) => self.let_go(Ok(())),
+        match self.copy_disk(&directory, live) {
+            Ok(None) => self.let_go(Ok(()), live),
             Ok(copying) => {
                 self.saving = copying;
                 Ok(())
             }
-            Err(why) => self.let_go(Err(why)),
+            Err(why) => self.let_go(Err(why), live),
         }
     }
 
     /// Begins to copy the container's disk into the snapshot, if it has one.
-    fn copy_disk(&self, directory: &OwnedFd) -> Result<Option<Saving>, String> {
+    fn copy_disk(&self, directory: &OwnedFd, live: bool) -> Result<Option<Saving>, String> {
         let disk = self.watcher.container.map(Container::disk);
         let disk = disk.transpose().map_err(|error| failure::line(&error))?;
         let Some(from) = disk.flatten() else {
@@ -147,7 +172,7 @@ impl Agent<'_> {
             drop(ends_with_thread);
             copied.map_err(|error| format!("copying its disk failed: {error}"))
         });
-        Ok(Some(Saving::Copying { thread, done }))
+        Ok(Some(Saving::Copying { thread, done, live }))
     }
 
     /// What is readable when the disk is copied.
@@ -161,10 +186,10 @@ impl Agent<'_> {
     /// The disk is copied, or could not be.
     pub(super) fn copied(&mut self) -> Result<(), AgentError> {
         match self.saving.take() {
-            Some(Saving::Copying { thread, .. }) => {
+            Some(Saving::Copying { thread, live, .. }) => {
                 let panicked = Err("copying its disk failed".to_owned());
                 let copied = thread.join().unwrap_or(panicked);
-                self.let_go(copied)
+                self.let_go(copied, live)
             }
             other => {
                 self.saving = other;
@@ -173,16 +198,38 @@ impl Agent<'_> {
         }
     }
 
-    /// Lets a machine that is held go on.
-    fn let_go(&mut self, made: Result<(), String>) -> Result<(), AgentError> {
+    /// Lets a machine that is held go on. If its memory is still written, that is waited for, also where all is in vain.
+    fn let_go(&mut self, made: Result<(), String>, live: bool) -> Result<(), AgentError> {
         // A VMM that has gone is missed by whoever reads its report.
         let _ = self.vmm.order(&Order::GoOn);
+        if live {
+            self.saving = Some(Saving::Writing(made));
+            return self.let_container_go();
+        }
         self.end_saving(made)
+    }
+
+    /// The memory of a machine that goes on is written, or could not be.
+    pub(super) fn written(&mut self, written: Result<(), String>) {
+        match self.saving.take() {
+            Some(Saving::Writing(made)) => self.tell_of_saving(made.and(written)),
+            other => self.saving = other,
+        }
     }
 
     fn end_saving(&mut self, made: Result<(), String>) -> Result<(), AgentError> {
         self.saving = None;
+        self.tell_of_saving(made);
+        self.let_container_go()
+    }
+
+    fn let_container_go(&mut self) -> Result<(), AgentError> {
         self.give_checks_time();
+        self.tell(&FromHost::GoOn)
+    }
+
+    fn tell_of_saving(&mut self, made: Result<(), String>) {
+        let _ = self.vmm.have_memory(false);
         let answer = match made {
             Ok(()) => Answer::Done,
             Err(why) => Answer::Refused(why),
@@ -192,7 +239,6 @@ impl Agent<'_> {
             client.role = Role::Fresh;
             client.tell(&answer, None);
         }
-        self.tell(&FromHost::GoOn)
     }
 }
 
@@ -204,3 +250,6 @@ fn open(directory: &OwnedFd) -> Result<Rest, Errno> {
         memory: open(MEMORY)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

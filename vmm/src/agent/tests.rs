@@ -9,14 +9,14 @@ use protocol::{Attach, Failure, ProcessId, VERSION, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::*;
-use crate::control::{Answer, Listener, Request, Socket};
+use crate::control::Listener;
 use crate::machine::report::{Counts, End, Report, Timings};
-use crate::vmm::{Order, Word, send_word};
+use crate::vmm::{Word, send_word};
 
 /// The guest's side of a run, with a VMM that only passes connections on.
-struct Guest {
+pub(super) struct Guest {
     channel: OwnedFd,
-    report: OwnedFd,
+    pub(super) report: OwnedFd,
 }
 
 impl Guest {
@@ -50,7 +50,7 @@ impl Guest {
         stream
     }
 
-    fn hello(&self) -> UnixStream {
+    pub(super) fn hello(&self) -> UnixStream {
         self.open(Opening::Hello(Hello {
             version: VERSION,
             tsc_at_start: 1,
@@ -82,7 +82,7 @@ fn run<T: Send + 'static>(
 }
 
 /// The same for these clients, and an agent that is told how to run.
-fn run_with<T: Send + 'static>(
+pub(super) fn run_with<T: Send + 'static>(
     mut clients: Vec<Client>,
     listener: Option<&Listener>,
     way: impl FnOnce(Agent<'_>) -> Result<Outcome, AgentError>,
@@ -105,11 +105,11 @@ fn run_with<T: Send + 'static>(
     (outcome, guest)
 }
 
-fn send(control: &mut UnixStream, message: &FromGuest) {
+pub(super) fn send(control: &mut UnixStream, message: &FromGuest) {
     control.write_all(&encode(message).unwrap()).unwrap();
 }
 
-fn exited(code: u8) -> FromGuest {
+pub(super) fn exited(code: u8) -> FromGuest {
     FromGuest::Exited {
         process: ProcessId(1),
         status: Status::Code(code),
@@ -339,12 +339,12 @@ fn renewed(control: &mut UnixStream) -> protocol::Renewal {
     renewal
 }
 
-fn started(process: u32) -> FromGuest {
+pub(super) fn started(process: u32) -> FromGuest {
     let process = ProcessId(process);
     FromGuest::Started { process, tsc: 2 }
 }
 
-fn output(guest: &Guest, stream: Stream) {
+pub(super) fn output(guest: &Guest, stream: Stream) {
     let process = ProcessId(1);
     drop(guest.open(Opening::Attach(Attach { process, stream })));
 }
@@ -425,92 +425,7 @@ fn a_copy_is_renewed_and_not_asked_to_run() {
 }
 
 /// Where a snapshot is to be made: the two files, empty.
-fn draft() -> (tempfile::TempDir, std::fs::File) {
-    let directory = tempfile::tempdir().unwrap();
-    for name in [crate::snapshot::MACHINE, crate::snapshot::MEMORY] {
-        std::fs::write(directory.path().join(name), "").unwrap();
-    }
-    let opened = std::fs::File::open(directory.path()).unwrap();
-    (directory, opened)
-}
-
-fn next(control: &mut UnixStream) -> FromHost {
+/// What the host says next.
+pub(super) fn next(control: &mut UnixStream) -> FromHost {
     protocol::read(control).unwrap().unwrap()
-}
-
-/// What the client was told.
-fn told(client: &Socket) -> Result<(), String> {
-    match client.receive(true).unwrap().unwrap().0 {
-        Answer::Done => Ok(()),
-        Answer::Refused(why) => Err(why),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_snapshot_of_what_does_not_run_is_refused() {
-    let ((_directory, place), (client, asking)) = (draft(), Socket::pair().unwrap());
-    client
-        .send(&Request::Snapshot, Some(place.as_fd()))
-        .unwrap();
-    let (outcome, guest) = run_with(
-        vec![Client::new(asking)],
-        None,
-        |agent| agent.run(),
-        |guest| {
-            let mut control = guest.hello();
-            next(&mut control);
-            send(&mut control, &started(1));
-            output(&guest, Stream::Stdout);
-            output(&guest, Stream::Stderr);
-            send(&mut control, &exited(0));
-            (control, guest)
-        },
-    );
-    assert_eq!(told(&client).unwrap_err(), "it does not run");
-    assert_eq!(outcome.unwrap().status, Status::Code(0));
-    drop(guest);
-}
-
-#[test]
-fn a_snapshot_waits_for_guest_and_vmm_and_lets_both_go_on() {
-    for made in [Ok(()), Err("the disk is full".to_owned())] {
-        let (_directory, asks) = draft();
-        let (listening, wanted) = (tempfile::tempdir().unwrap(), made.clone());
-        let place = std::fs::File::open(listening.path()).unwrap();
-        let listener = Listener::bind(place.as_fd()).unwrap();
-        let (outcome, guest) = run_with(
-            Vec::new(),
-            Some(&listener),
-            |agent| agent.run(),
-            move |guest| {
-                let mut control = guest.hello();
-                next(&mut control);
-                send(&mut control, &started(1));
-                let client = Socket::connect(place.as_fd()).unwrap();
-                client.send(&Request::Start { bound: false }, None).unwrap();
-                let started = client.receive::<Answer>(true).unwrap();
-                assert!(matches!(started, Some((Answer::Started, _))), "{started:?}");
-                let client = Socket::connect(place.as_fd()).unwrap();
-                client.send(&Request::Snapshot, Some(asks.as_fd())).unwrap();
-                assert_eq!(next(&mut control), FromHost::Rest);
-                send(&mut control, &FromGuest::Resting);
-                let order = Order::receive(&guest.report).unwrap();
-                assert!(matches!(order, Order::Hold(_)), "{order:?}");
-                send_word(&guest.report, &Word::Held(wanted.clone())).unwrap();
-                if wanted.is_ok() {
-                    let order = Order::receive(&guest.report).unwrap();
-                    assert!(matches!(order, Order::GoOn), "{order:?}");
-                }
-                assert_eq!(next(&mut control), FromHost::GoOn);
-                assert_eq!(told(&client), wanted);
-                output(&guest, Stream::Stdout);
-                output(&guest, Stream::Stderr);
-                send(&mut control, &exited(0));
-                (control, guest)
-            },
-        );
-        assert_eq!(outcome.unwrap().status, Status::Code(0));
-        drop(guest);
-    }
 }

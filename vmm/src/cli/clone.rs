@@ -84,7 +84,7 @@ impl Copies<'_> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let store = store::open(root.clone())?;
         let name = container::new_id()?;
-        let draft = snapshot::save(source, &Snapshots::of(&directory), &name, root)?;
+        let draft = snapshot::save(source, &Snapshots::of(&directory), &name, false, root)?;
         let copied = draft.directory().try_clone_to_owned()?;
         let found = Snapshot::read(&name, copied).map_err(snapshot::refused)?;
         let bound = args.rm && !args.command.is_empty();

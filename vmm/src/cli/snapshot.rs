@@ -26,8 +26,8 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Save a container as it is now: it stands still meanwhile, and goes on as if nothing had
-    /// been. `hull run --from NAME` goes on from there. Not of containers with a terminal,
+    /// Save a container as it is now: it stands still meanwhile (with `--live` for a moment), and goes on
+    /// as if nothing had been. `hull run --from NAME` goes on from there. Not of containers with a terminal,
     /// volumes or a network of one's own
     Create(CreateArgs),
     /// List the snapshots
@@ -48,6 +48,10 @@ enum Verb {
 
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
+    /// Let the container go on while its memory is written: it stands still only until its processors and
+    /// its disk, if it has one, are saved. What it changes meanwhile is there twice: up to twice its memory
+    #[arg(long)]
+    live: bool,
     /// Container: name, id, or beginning of an id
     container: String,
     /// Name of the snapshot
@@ -138,18 +142,19 @@ fn create(
     root: Option<PathBuf>,
 ) -> Result<ExitCode, Failure> {
     let container = ask::find(&ask::containers(root.clone())?, &args.container)?;
-    let draft = save(&container, snapshots, &args.name, root)?;
+    let draft = save(&container, snapshots, &args.name, args.live, root)?;
     // The container goes on meanwhile.
     named::finish(&args.name, draft).map_err(refused)?;
     println!("{}", args.name);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Saves a container that runs into a draft of this name.
+/// Saves a container that runs into a draft of this name; one that is `live` goes on before its memory is written.
 pub(super) fn save(
     container: &Container,
     snapshots: &Snapshots,
     name: &str,
+    live: bool,
     root: Option<PathBuf>,
 ) -> Result<Draft, Failure> {
     refuse(&container.config)?;
@@ -160,7 +165,7 @@ pub(super) fn save(
     let draft = snapshots
         .begin(name, &container.config, &container.task()?, root)
         .map_err(refused)?;
-    socket.send(&Request::Snapshot, Some(draft.directory()))?;
+    socket.send(&Request::Snapshot { live }, Some(draft.directory()))?;
     saved(&socket).map_err(|why| {
         let name = &container.config.name;
         Failure::new(format!("Container {name} was not saved: {why}")).code(1)

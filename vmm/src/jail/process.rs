@@ -103,6 +103,12 @@ impl Process {
         Self::new(sys::spawn(0, None, || 0).unwrap(), None)
     }
 
+    /// Has another limit of memory from now on, if it has one.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        let group = self.group.as_ref();
+        group.map_or(Ok(()), |group| group.limit_memory(bytes))
+    }
+
     /// Whether the host's kernel ended it because it wanted more memory than its group may have.
     pub(crate) fn was_out_of_memory(&self) -> bool {
         self.group.as_ref().is_some_and(Group::was_out_of_memory)

@@ -2,8 +2,9 @@
 //! kills the process. Refuses to know how it is enforced.
 
 use libc::{
-    AF_INET, AF_INET6, AF_UNIX, ENOENT, F_GETFD, MADV_DONTNEED, MADV_FREE, PROT_EXEC, SIGABRT,
-    SIGBUS, SIGSEGV, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM,
+    AF_INET, AF_INET6, AF_UNIX, ENOENT, F_GETFD, MADV_DONTNEED, MADV_FREE, PR_SET_PDEATHSIG,
+    PROT_EXEC, SIGABRT, SIGBUS, SIGCHLD, SIGKILL, SIGSEGV, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
+    SOCK_STREAM,
 };
 
 /// What a thread does.
@@ -222,6 +223,21 @@ const SAVER: &[Rule] = &[
     rule(libc::SYS_lseek, ANY),
     // Whether the host has put some of it out of its memory.
     rule(libc::SYS_sysinfo, ANY),
+    // A process with a copy of its memory, which writes that down while the guest goes on: no thread, no namespace, no stack of
+    // another's. It is as confined as this thread is, and the limit of threads counts it.
+    rule(
+        libc::SYS_clone,
+        &[Check::OneOf(0, &[flags(SIGCHLD)]), Check::Null(1)],
+    ),
+    // What that does first: to end when its parent does, and to give up all descriptors but those of the files.
+    rule(
+        libc::SYS_prctl,
+        &[
+            Check::OneOf(0, &[flags(PR_SET_PDEATHSIG)]),
+            Check::OneOf(1, &[flags(SIGKILL)]),
+        ],
+    ),
+    rule(libc::SYS_close_range, ANY),
 ];
 
 /// The thread that is the guest's network.

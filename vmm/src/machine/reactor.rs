@@ -17,6 +17,7 @@ use crate::sys;
 const ENDED: u64 = 0;
 const CONTROL: u64 = 1;
 const LOG: u64 = 2;
+const WRITER: u64 = 3;
 /// Devices' events: this plus device number × 256 plus queue number.
 const DEVICE: u64 = 1 << 32;
 /// In place of a queue number: the device's host descriptor.
@@ -32,6 +33,8 @@ pub(crate) enum Happening {
     Ended,
     /// The launcher's socket is readable or closed.
     Control,
+    /// The process that writes memory down has ended.
+    Written,
 }
 
 /// The loop's state.
@@ -94,6 +97,12 @@ impl Reactor {
         })
     }
 
+    /// Watches a socket whose other end is closed when the process that writes memory down ends.
+    pub(crate) fn watch_writer(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let data = EventData::new_u64(WRITER);
+        Ok(epoll::add(&self.epoll, socket, data, EventFlags::RDHUP)?)
+    }
+
     /// Serves only while nobody else holds this.
     pub(crate) fn take_turns(&mut self, turn: Arc<Mutex<()>>) {
         self.turn = Some(turn);
@@ -109,7 +118,7 @@ impl Reactor {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let mut control = false;
+            let (mut control, mut written) = (false, false);
             let turn = self.turn.clone();
             let _turn = turn
                 .as_ref()
@@ -118,6 +127,7 @@ impl Reactor {
                 match event.data.u64() {
                     ENDED => {}
                     CONTROL => control = true,
+                    WRITER => written = true,
                     LOG => self.pass_on(bus),
                     token => self.serve_device(bus, token - DEVICE),
                 }
@@ -125,6 +135,9 @@ impl Reactor {
             if self.ending.reason().is_some() {
                 self.pass_on(bus);
                 return Ok(Happening::Ended);
+            }
+            if written {
+                return Ok(Happening::Written);
             }
             if control {
                 return Ok(Happening::Control);

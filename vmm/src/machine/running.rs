@@ -132,6 +132,11 @@ impl Running {
         done
     }
 
+    /// See [`super::Machine::watch_writer`].
+    pub(super) fn watch_writer(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.reactor.watch_writer(socket)
+    }
+
     /// See [`super::Machine::serve`].
     pub(super) fn serve(&mut self) -> io::Result<Happening> {
         self.reactor.serve(&self.bus)

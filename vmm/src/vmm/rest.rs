@@ -1,8 +1,9 @@
 //! A VMM's machine at rest: made again from two files, or written to them. Knows descriptors, and no paths.
 
 use std::io::Write;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::writer::Writer;
 use super::{
     Order, Rest, Start, Survivors, VmmError, Word, boot, chain, now, plug, plug_network,
     plug_volumes, send_word,
@@ -50,7 +51,7 @@ pub(super) fn pour(
     survivors: Survivors,
     timings: &mut Timings,
 ) -> Result<Machine<Paused>, VmmError> {
-    let copy = |descriptor: &std::os::fd::OwnedFd| descriptor.try_clone().map_err(VmmError::Memory);
+    let copy = |descriptor: &OwnedFd| descriptor.try_clone().map_err(VmmError::Memory);
     let bytes = snapshot::read(&sys::file(copy(&rest.machine)?))?;
     let parts = snapshot::decode(&bytes)?;
     let state: MachineState = postcard::from_bytes(parts.state).map_err(FormatError::from)?;
@@ -111,6 +112,34 @@ pub(super) fn save(machine: Machine<Running>, rest: Rest, about: &[u8]) -> Resul
 
 /// Holds the machine, writes it down, and lets it go on when the launcher says so, or has gone.
 pub(super) fn hold(machine: &Machine<Running>, rest: Rest, launcher: BorrowedFd<'_>) {
+    hold_for(machine, launcher, |state| {
+        write(state, machine.memory(), rest, &[])
+    });
+}
+
+/// The same with a process that writes the memory, beside the machine that goes on; [`Machine::serve`] tells when it has ended.
+pub(super) fn part(
+    machine: &Machine<Running>,
+    rest: Rest,
+    launcher: BorrowedFd<'_>,
+) -> Option<Writer> {
+    let mut writer = None;
+    hold_for(machine, launcher, |state| {
+        write_state(state, rest.machine, &[])?;
+        let begun = Writer::begin(machine.memory(), rest.memory).map_err(VmmError::Part)?;
+        let watched = machine.watch_writer(begun.as_fd());
+        watched.map_err(VmmError::Part)?;
+        writer = Some(begun);
+        Ok(())
+    });
+    writer
+}
+
+fn hold_for(
+    machine: &Machine<Running>,
+    launcher: BorrowedFd<'_>,
+    write: impl FnOnce(&MachineState) -> Result<(), VmmError>,
+) {
     let tell = |written: Result<(), VmmError>| {
         let told = written.map_err(|error| chain(&error));
         // A launcher that has gone is seen by whoever reads next.
@@ -119,7 +148,7 @@ pub(super) fn hold(machine: &Machine<Running>, rest: Rest, launcher: BorrowedFd<
     let held = machine.hold(|state| {
         let written = state
             .map_err(VmmError::from)
-            .and_then(|state| write(&state, machine.memory(), rest, &[]));
+            .and_then(|state| write(&state));
         let is_written = written.is_ok();
         tell(written);
         if is_written {
@@ -137,13 +166,19 @@ fn write(
     rest: Rest,
     about: &[u8],
 ) -> Result<(), VmmError> {
+    write_state(state, rest.machine, about)?;
+    let written = memory.write_to(&sys::file(rest.memory));
+    written.map_err(VmmError::Save)
+}
+
+/// Writes everything but memory.
+fn write_state(state: &MachineState, file: OwnedFd, about: &[u8]) -> Result<(), VmmError> {
     let state = postcard::to_allocvec(state).map_err(FormatError::from)?;
     let bytes = snapshot::encode(&Parts {
         about,
         pages: &[],
         state: &state,
     });
-    let written = sys::file(rest.machine).write_all(&bytes);
-    let written = written.and_then(|()| memory.write_to(&sys::file(rest.memory)));
+    let written = sys::file(file).write_all(&bytes);
     written.map_err(VmmError::Save)
 }

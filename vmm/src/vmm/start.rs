@@ -383,6 +383,8 @@ pub(crate) enum Order {
     Save,
     /// Hold the machine where it is, write it into these empty files, and say so.
     Hold(Rest),
+    /// The same, with its memory written by a process of its own, while the machine goes on: that is told by itself.
+    Part(Rest),
     /// Let it go on.
     GoOn,
 }
@@ -394,6 +396,7 @@ impl Order {
             Self::Save => (1, Vec::new()),
             Self::Hold(rest) => (2, vec![rest.machine.as_fd(), rest.memory.as_fd()]),
             Self::GoOn => (3, Vec::new()),
+            Self::Part(rest) => (4, vec![rest.machine.as_fd(), rest.memory.as_fd()]),
         };
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(REST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -426,6 +429,7 @@ impl Order {
             (1, [1], None, None) => Ok(Self::Save),
             (1, [2], Some(machine), Some(memory)) => Ok(Self::Hold(Rest { machine, memory })),
             (1, [3], None, None) => Ok(Self::GoOn),
+            (1, [4], Some(machine), Some(memory)) => Ok(Self::Part(Rest { machine, memory })),
             _ => Err(StartError::Closed),
         }
     }
@@ -436,8 +440,10 @@ impl Order {
 pub(crate) enum Word {
     /// Its last.
     Report(Report),
-    /// The machine is held and written down; or why not, and then it runs.
+    /// The machine is held and written down, or its memory is about to be by a process of its own; or why not, and then it runs.
     Held(Result<(), String>),
+    /// That process has written the memory, or why not.
+    Written(Result<(), String>),
 }
 
 /// Says it to the launcher.

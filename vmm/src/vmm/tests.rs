@@ -29,7 +29,7 @@ fn file(bytes: &[u8]) -> OwnedFd {
 fn last_word(launcher: &OwnedFd) -> Report {
     match receive_word(launcher).unwrap() {
         Word::Report(report) => report,
-        Word::Held(_) => panic!("nobody asked for that"),
+        other => panic!("nobody asked for {other:?}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{fstat, ftruncate};
@@ -64,6 +64,11 @@ impl GuestMemory {
             }
         }
         Ok(())
+    }
+
+    /// The file that it is a view of, which is needed to write it down.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// For each page whether it can hold anything but zeros.
