@@ -24,7 +24,7 @@ impl Files {
     }
 }
 
-fn look(path: &Path) -> OwnedFd {
+pub(super) fn look(path: &Path) -> OwnedFd {
     open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
