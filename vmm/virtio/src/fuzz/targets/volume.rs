@@ -88,31 +88,21 @@ const KEPT: &str = "kept";
 /// A share that may be changed, one that may not, a file, and a part of the first, all in a directory of their own; beside them what must
 /// not be reached.
 pub(in crate::fuzz) struct Volume {
-    directory: PathBuf,
+    directory: Place,
     owners: Owners,
 }
 
 impl Volume {
     pub(in crate::fuzz) fn new(owners: u8) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // In memory, if possible: requests make durable what they write.
-        let memory = Path::new("/dev/shm");
-        let parent = match memory.is_dir() {
-            true => memory.to_owned(),
-            false => std::env::temp_dir(),
-        };
-        // The device's own, from the run before.
-        rustix::process::umask(Mode::from_raw_mode(0o022));
-        let directory = parent.join(format!("hull-fuzz-{process}-{count}"));
+        let directory = Place::new();
         for path in ["w/d", "r/d", "outside"] {
-            fs::create_dir_all(directory.join(path)).unwrap();
+            fs::create_dir_all(directory.0.join(path)).unwrap();
         }
         for path in ["w/f", "w/d/f", "r/f", "file", "outside/f"] {
-            fs::write(directory.join(path), KEPT).unwrap();
+            fs::write(directory.0.join(path), KEPT).unwrap();
         }
         for path in ["w/l", "r/l"] {
-            symlink("../outside", directory.join(path)).unwrap();
+            symlink("../outside", directory.0.join(path)).unwrap();
         }
         let owners = match owners & 1 {
             0 => Owners::Own,
@@ -149,7 +139,7 @@ impl Target for Volume {
 
     fn device(&mut self) -> Fs {
         let share = |name, read_only| Share {
-            root: look(&self.directory.join(name)),
+            root: look(&self.directory.0.join(name)),
             read_only,
         };
         let descriptors = Descriptors {
@@ -195,16 +185,37 @@ impl Target for Volume {
 
     fn end(&self) {
         for path in ["outside/f", "r/f", "r/d"] {
-            let path = self.directory.join(path);
+            let path = self.directory.0.join(path);
             let kept = path.is_dir() || fs::read(&path).is_ok_and(|text| text == KEPT.as_bytes());
             assert!(kept, "{} is another", path.display());
         }
     }
 }
 
-impl Drop for Volume {
+/// A directory of its own, which goes with all that is in it.
+pub(super) struct Place(pub(super) PathBuf);
+
+impl Place {
+    pub(super) fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // In memory, if possible: requests make durable what they write.
+        let memory = Path::new("/dev/shm");
+        let parent = match memory.is_dir() {
+            true => memory.to_owned(),
+            false => std::env::temp_dir(),
+        };
+        // The device's own, from the run before.
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        let directory = parent.join(format!("hull-fuzz-{process}-{count}"));
+        fs::create_dir(&directory).unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        clear(&self.directory);
+        clear(&self.0);
     }
 }
 
