@@ -354,7 +354,10 @@ impl Target for Sockets {
             _ => action % 9,
         };
         match (kind, stream) {
-            (0xe0, _) => drop(rustix::io::write(&self.channel, &[which])),
+            (0xe0, _) => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let _ = rustix::net::send(&self.channel, &[which], flags);
+            }
             // The launcher is gone.
             (0xe1, _) => self.channel = pair().0,
             (0xe2, _) => self.forgets = true,

@@ -2,11 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use super::*;
 
 /// Most connections of the host's that are kept.
 const MOST_STREAMS: usize = 6;
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 impl Town {
     /// What the host's ends of connections do.
@@ -14,11 +17,13 @@ impl Town {
         let choice = input.byte();
         let which = usize::from(choice >> 4) % self.streams.len().max(1);
         let new = match choice % 8 {
+            _ if self.streams.len() >= MOST_STREAMS => None,
             0 => self.server.accept().ok().map(|(stream, _)| stream),
-            1 => TcpStream::connect(self.published[0]).ok(),
+            // Those that nobody accepts are many at last, and further ones would wait.
+            1 => TcpStream::connect_timeout(&self.published[0], PATIENCE).ok(),
             _ => None,
         };
-        if let Some(new) = new.filter(|_| self.streams.len() < MOST_STREAMS) {
+        if let Some(new) = new {
             new.set_nonblocking(true).unwrap();
             self.streams.push(new);
         }
