@@ -376,18 +376,36 @@ fn entry(login: &Login) -> Map<String, Value> {
     Map::from_iter([(name.to_owned(), Value::String(value))])
 }
 
-/// What is read of a credentials file, for the fuzz target.
+/// What is done with a credentials file, for the fuzz target. No helper is there to be run.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(text: &[u8]) {
-    let Ok(Value::Object(document)) = serde_json::from_slice(text) else {
-        return;
+    let scratch = crate::fuzz::Scratch::new();
+    let variable = |name: &str| match name {
+        "PATH" => Some(OsString::from("/dev/null")),
+        "HOME" | "DOCKER_CONFIG" => Some(scratch.0.clone().into_os_string()),
+        _ => None,
     };
-    let _ = helper_for(&document, DEFAULT_DOMAIN);
-    let entries = document.get("auths").and_then(Value::as_object);
-    if let Some((_, entry)) = entries.and_then(|entries| best(entries, "quay.io", "a/b")) {
-        let _ = login(entry);
+    let credentials = Credentials::from_environment(&variable);
+    if scratch.write("config.json", text).is_err() {
+        return;
     }
-    entries.into_iter().flat_map(Map::values).for_each(|entry| {
-        let _ = login(entry);
+    let file = scratch.0.join("config.json").into_os_string();
+    let only = Credentials::from_environment(&|name| match name {
+        "REGISTRY_AUTH_FILE" => Some(file.clone()),
+        name => variable(name),
     });
+    for (domain, path) in [(DEFAULT_DOMAIN, "library/a"), ("quay.io", "a/b")] {
+        if let (Ok(found), Ok(again)) = (credentials.find(domain, path), only.find(domain, path)) {
+            assert_eq!(found, again);
+            found.map(|login| credentials.store("x.io", &login).map(drop));
+        }
+    }
+    let login = Login::new("u".to_owned(), "p".to_owned());
+    if let Ok(Stored::File(_)) = credentials.store("r.io", &login) {
+        let _ = credentials.find("r.io", "a");
+        assert!(matches!(credentials.erase("r.io"), Ok(true)));
+    }
+    let _ = credentials.erase(DEFAULT_DOMAIN);
+    let token = Login::new(TOKEN_USER.to_owned(), "t".to_owned());
+    let _ = credentials.store("quay.io", &token);
 }

@@ -221,16 +221,52 @@ impl Policy {
     }
 }
 
-/// What is read of a policy or a signature's payload, for the fuzz target. Keys in files are left out.
+/// What is read of a policy and of signatures, for the fuzz target: the first is a line, the rest is the other. Keys in files are left out.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(input: &[u8]) {
     match input.split_first() {
         Some((1, payload)) => cosign::fuzz(payload),
+        Some((2, manifest)) => drop(cosign::listed(manifest)),
         _ if input.windows(7).any(|window| window == b"keyPath") => {}
         _ => {
-            let policy = Policy::parse(std::path::Path::new("policy.json"), input);
-            if let (Ok(policy), Ok(reference)) = (policy, "x.a.io/b:c".parse()) {
-                let _ = policy.permits(&reference);
+            let mut lines = input.splitn(2, |byte| *byte == b'\n');
+            let policy = lines.next().unwrap_or_default();
+            let scratch = crate::fuzz::Scratch::new();
+            if scratch.write("hull/policy.json", policy).is_err() {
+                return;
+            }
+            let home = |name: &str| (name == "XDG_CONFIG_HOME").then(|| scratch.0.clone().into());
+            let policy = Policy::from_environment(&home);
+            let signatures =
+                serde_json::from_slice::<Vec<Signature>>(lines.next().unwrap_or(b"[]"));
+            let (Ok(policy), Ok(signatures)) = (policy, signatures) else {
+                return;
+            };
+            if !signatures.is_empty() {
+                let text = serde_json::to_vec(&signatures).unwrap_or_default();
+                let again = serde_json::from_slice::<Vec<Signature>>(&text);
+                assert!(again.is_ok_and(|again| again == signatures));
+            }
+            let pinned = format!("a.io/b@{}", crate::Digest::of(b""));
+            for name in [
+                "x.a.io/b:c",
+                "a.io/b:1",
+                &pinned,
+                "oci:/a:b",
+                "-",
+                "tarball:",
+            ] {
+                let Some(origin) = Origin::parse(name) else {
+                    continue;
+                };
+                if let Origin::Source(Source::Registry(reference)) = &origin {
+                    let _ = policy.permits(reference);
+                }
+                let judged = policy.judge(&origin, &signatures);
+                // Whoever demands signatures of everything is content with nothing less.
+                if let Ok(Verdict::Signed) = judged {
+                    assert!(policy.demands_signatures() && !signatures.is_empty());
+                }
             }
         }
     }

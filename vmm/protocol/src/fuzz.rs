@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 
-use crate::{Decoder, FromGuest, FromHost, Item, Message, Opening, encode, read};
+use crate::{Decoder, FromGuest, FromHost, Item, Message, Opening, read, write};
 
 /// Feeds `data` to the reader of each kind of message.
 ///
 /// # Panics
-/// When a decoded message is not the same after another round trip, or the blocking and the incremental reader differ.
+/// When a decoded message is not the same after another round trip, or is shown with control characters, or the blocking and the incremental reader
+/// differ.
 pub fn decode(data: &[u8]) {
     kind::<Opening>(data);
     kind::<FromHost>(data);
@@ -16,17 +17,24 @@ pub fn decode(data: &[u8]) {
 }
 
 fn kind<M: Message + PartialEq + Debug>(data: &[u8]) {
-    let mut source = data;
+    let mut rest = data;
     let mut decoder = Decoder::new();
     let mut bytes = data.chunks(7);
-    while let Ok(Some(message)) = read::<M>(&mut source) {
-        let again = encode(&message)
-            .ok()
-            .map(|frame| read::<M>(&mut frame.as_slice()));
+    loop {
+        let mut source = rest;
+        let Ok(Some(message)) = read::<M>(&mut source) else {
+            break;
+        };
+        rest = source;
+        let mut frame = Vec::new();
+        let written = write(&mut frame, &message).ok();
+        let again = written.map(|()| read::<M>(&mut frame.as_slice()));
         assert!(
             matches!(&again, Some(Ok(Some(again))) if *again == message),
             "{message:?} became {again:?}"
         );
+        let shown = format!("{message:?}");
+        assert!(!shown.contains(char::is_control), "{shown:?}");
         let incremental = loop {
             match decoder.take::<M>() {
                 Ok(None) => match bytes.next() {
@@ -39,4 +47,7 @@ fn kind<M: Message + PartialEq + Debug>(data: &[u8]) {
         };
         assert_eq!(incremental.as_ref(), Some(&message));
     }
+    let left = decoder.into_rest().into_iter();
+    let left: Vec<u8> = left.chain(bytes.flatten().copied()).collect();
+    assert_eq!(left, rest);
 }

@@ -13,7 +13,7 @@ mod tests;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use self::targets::{Card, Disk, Files, Pages, Random, Sockets, Target, Terminal};
+use self::targets::{Card, Disk, Files, Pages, Random, Sockets, Target, Terminal, Volume};
 use crate::guest::{Guest, REGIONS, WRITE};
 
 /// Most steps of one run.
@@ -27,6 +27,9 @@ pub fn devices(bytes: &[u8]) {
     let device = input.byte();
     if device == 6 {
         return run(Card::new(), input);
+    }
+    if device == 7 {
+        return run(Volume::new(input.byte()), input);
     }
     if device >= 0xf0 {
         return run(Files::new(), input);
@@ -53,11 +56,13 @@ fn run<T: Target>(mut target: T, mut input: Input<'_>) {
     }
     guest.start();
     assert_eq!(guest.read(0x70), 15, "a reset did not help");
+    target.end();
 }
 
 fn step<T: Target>(target: &mut T, guest: &mut Guest, input: &mut Input<'_>) {
     let queue = |input: &mut Input<'_>| usize::from(input.byte()) % T::QUEUES;
     match input.byte() % 14 {
+        1..=6 | 8..=10 if !T::RAW => target.act(guest, input),
         0 => guest.start(),
         1 => guest.write(0x70, input.byte().into()),
         2 => guest.write(u64::from(input.byte()) * 4, input.word()),

@@ -49,6 +49,7 @@ const PARSERS: &[&str] = &[
 
 /// What is in those directories to attack or to test them.
 const OURS: &[&str] = &[
+    "network/src/stack/fuzz",
     "network/src/stack/fuzz.rs",
     "virtio/src/fuzz",
     "virtio/src/fuzz.rs",

@@ -58,26 +58,28 @@ pub(super) fn fetch(
     }
     let claimed = claimed(&answer);
     let header = answer.header(&header::CONTENT_TYPE).unwrap_or_default();
-    let header = header
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
+    let header = header.to_owned();
     let bytes = answer.document(MAX_DOCUMENT)?;
+    check(bytes, &header, wanted.copied().or(claimed), name)
+}
+
+/// What came with this `Content-Type`, if it is what is wanted and can be read.
+pub(super) fn check(
+    bytes: Vec<u8>,
+    header: &str,
+    wanted: Option<Digest>,
+    name: &str,
+) -> Result<Document, RegistryError> {
+    let header = header.split(';').next().unwrap_or_default().trim();
     let found = Digest::of(&bytes);
-    if let Some(wanted) = wanted
-        .copied()
-        .or(claimed)
-        .filter(|wanted| *wanted != found)
-    {
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
         return Err(RegistryError::Digest {
             name: name.to_owned(),
             wanted,
             found,
         });
     }
-    let kind = kind(&bytes, &header, name)?;
+    let kind = kind(&bytes, header, name)?;
     let document =
         ManifestOrIndex::parse(&bytes, Some(&kind)).map_err(|source| RegistryError::Document {
             name: name.to_owned(),

@@ -4,10 +4,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::url::Url;
+use super::url::{Origin, Url};
 use super::{challenge, document, hosts, text};
 use crate::reference::{Reference, Source};
-use crate::{Platform, credentials, trust};
+use crate::{Digest, Platform, credentials, trust};
 
 #[cfg(test)]
 mod tests;
@@ -32,23 +32,43 @@ pub fn registry(bytes: &[u8]) {
         }
         4 => {
             let (header, body) = lossy.split_once('\n').unwrap_or((&lossy, ""));
-            if let Ok(kind) = document::kind(body.as_bytes(), header, "name") {
-                let parsed = crate::ManifestOrIndex::parse(body.as_bytes(), Some(&kind));
-                if let Ok(crate::ManifestOrIndex::Index(index)) = parsed {
-                    let _ = index.select(&Platform::host());
+            let right = Some(Digest::of(body.as_bytes()));
+            for wanted in [None, right, Some(Digest::of(header.as_bytes()))] {
+                let checked = document::check(body.into(), header, wanted, "name");
+                if let Ok((_, found, _, document)) = checked {
+                    assert!(wanted.is_none_or(|wanted| wanted == found));
+                    if let crate::ManifestOrIndex::Index(index) = document {
+                        let _ = index.select(&Platform::host());
+                    }
                 }
             }
         }
         5 => credentials::fuzz(input),
-        6 => {
-            let _ = hosts::parse(&lossy);
-        }
+        6 => hosts::fuzz(&lossy),
         _ => trust::fuzz(input),
     }
 }
 
 fn name(input: &[u8]) {
-    if let Ok(Source::Registry(reference)) = Source::parse(OsStr::from_bytes(input)) {
+    let source = Source::parse(OsStr::from_bytes(input));
+    // Paths need not be text.
+    if let Ok(source) = source.as_ref().map(ToString::to_string)
+        && std::str::from_utf8(input).is_ok()
+    {
+        let again = Source::parse(OsStr::new(&source));
+        assert_eq!(again.map(|again| again.to_string()), Ok(source));
+    }
+    if let Ok(Source::Registry(reference)) = source {
+        let pinned = reference.with_digest(Digest::of(input));
+        assert_eq!(pinned.to_string().parse().as_ref(), Ok(&pinned));
+        if let Some(tag) = reference.tag() {
+            let tagged = pinned.with_tag(tag);
+            assert_eq!(
+                tagged.map(|tagged| tagged.repository()),
+                Ok(reference.repository())
+            );
+        }
+        assert!(reference.with_tag(&pinned.to_string()).is_err());
         for text in [reference.to_string(), reference.familiar()] {
             let again: Result<Reference, _> = text.parse();
             assert_eq!(again.as_ref(), Ok(&reference));
@@ -61,6 +81,16 @@ fn url(text: &str) {
     let joined = Url::parse(base).and_then(|base| base.join(location));
     if let Some(joined) = joined {
         assert_eq!(Url::parse(&joined.whole()).as_ref(), Some(&joined));
-        assert!(!joined.to_string().contains('?'), "{joined}");
+        let shown = format!("{joined} {joined:?}");
+        assert!(!shown.contains('?'), "{shown}");
+        let origin = joined.origin();
+        assert_eq!(
+            Origin::new(origin.secure, &origin.authority()).as_ref(),
+            Some(origin)
+        );
+        assert_eq!(origin.url(joined.path()).path(), joined.path());
+        let longer = joined.with_query("a", location);
+        assert_eq!(Url::parse(&longer.whole()).as_ref(), Some(&longer));
+        let _ = origin.is_loopback();
     }
 }

@@ -266,6 +266,38 @@ fn moved(
     })
 }
 
+/// What a file, and after a zero one beside it, make of some names, for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(text: &str) {
+    let scratch = crate::fuzz::Scratch::new();
+    let (first, second) = text.split_once('\0').unwrap_or((text, ""));
+    let files = [
+        ("registries.conf", first),
+        ("registries.conf.d/b.conf", second),
+    ];
+    let written = files.map(|(name, text)| {
+        scratch
+            .write(&format!("hull/{name}"), text.as_bytes())
+            .is_ok()
+    });
+    let variable = |name: &str| (name == "XDG_CONFIG_HOME").then(|| scratch.0.clone().into());
+    let (true, Ok(registries)) = (
+        written == [true; 2],
+        Registries::from_environment(&variable),
+    ) else {
+        return;
+    };
+    let pinned = format!("a.io/b@{}", crate::Digest::of(b""));
+    for name in ["a.io/b:1", "x.a.io:5000/b/c", "b", &pinned] {
+        let Ok(reference) = name.parse() else {
+            continue;
+        };
+        if let Ok(Some(location)) = registries.primary(&reference) {
+            assert!(!location.domain.is_empty(), "{name}: {location:?}");
+        }
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<Table>, RegistriesError> {
     let attempt = || {
         let mut text = String::new();

@@ -91,29 +91,30 @@ pub(super) fn signatures(
         let Some(bytes) = repository.companion(&tag)? else {
             continue;
         };
-        // What is not in the form of signatures holds none.
-        let Ok(companion) = serde_json::from_slice::<Companion>(&bytes) else {
-            continue;
-        };
-        for layer in companion.layers.iter().take(COUNT_MAX) {
-            let annotations = layer.annotations.as_ref();
-            let signature = annotations
-                .and_then(|annotations| annotations.get(SIGNATURE))
-                .and_then(|text| BASE64.decode(text).ok());
-            let Some(signature) = signature else {
-                continue;
-            };
-            if layer.media_type != PAYLOAD || layer.size > PAYLOAD_MAX {
-                continue;
-            }
+        for (layer, signature) in listed(&bytes) {
             found.push(Signature {
-                payload: repository.small(layer)?,
+                payload: repository.small(&layer)?,
                 signature,
                 digest: *digest,
             });
         }
     }
     Ok(found)
+}
+
+/// The payloads that a manifest of signatures lists, and their signatures. What is not in its form lists none.
+pub(super) fn listed(manifest: &[u8]) -> Vec<(Descriptor, Vec<u8>)> {
+    let Ok(companion) = serde_json::from_slice::<Companion>(manifest) else {
+        return Vec::new();
+    };
+    let layers = companion.layers.into_iter().take(COUNT_MAX);
+    layers
+        .filter_map(|layer| {
+            let text = layer.annotations.as_ref()?.get(SIGNATURE)?;
+            let signature = BASE64.decode(text).ok()?;
+            (layer.media_type == PAYLOAD && layer.size <= PAYLOAD_MAX).then_some((layer, signature))
+        })
+        .collect()
 }
 
 impl Signed {

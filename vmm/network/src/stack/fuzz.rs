@@ -1,6 +1,9 @@
-//! A hostile guest made of bytes, at the end of a cable whose other end may go nowhere: one connection is there already. For the
-//! fuzz target `frames`, whose corpus the tests replay. Refuses to know what is right: nothing may panic or grow.
+//! A hostile guest made of bytes, at the end of a cable: either its other end may go nowhere, one connection is there already, and any bytes
+//! are sent; or there is everything at its other end, and what is sent is whole. For the fuzz target `frames`, whose corpus the tests
+//! replay. Refuses to know what is right: nothing may panic or grow.
 #![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     reason = "guest and host made for tests may panic"
 )]
@@ -11,10 +14,13 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use virtio::Link as _;
 use vm_memory::VolatileSlice;
 
+use self::town::Town;
 use super::*;
 use crate::GUEST;
 use crate::flows::Key;
 use crate::wire::flag;
+
+mod town;
 
 /// Most steps of one run.
 const STEPS: usize = 256;
@@ -24,6 +30,33 @@ const PORT: u16 = 80;
 /// Runs one sequence of steps.
 pub fn frames(bytes: &[u8]) {
     let mut input = Input(bytes);
+    match bytes.first() {
+        Some(&bits @ 0xe0..) => {
+            input.byte();
+            everything(bits, input);
+        }
+        _ => nowhere(input),
+    }
+}
+
+fn everything(bits: u8, mut input: Input<'_>) {
+    let mut town = Town::new(bits);
+    for _ in 0..STEPS {
+        if input.0.is_empty() {
+            break;
+        }
+        town.step(&mut input);
+        bounded(town.stack());
+    }
+    town.stack().reset();
+    assert_eq!(town.stack().backlog, 0);
+}
+
+fn bounded(stack: &Stack) {
+    assert!(stack.small.len() <= MOST_SMALL && stack.small_bytes <= MOST_SMALL_BYTES);
+}
+
+fn nowhere(mut input: Input<'_>) {
     let settings = Settings {
         egress: Some(Vec::new()),
         ..Settings::default()
@@ -57,27 +90,30 @@ pub fn frames(bytes: &[u8]) {
             6 => {
                 let _ = host.read(&mut [0; 1 << 16]);
             }
-            _ => {
-                stack.ready();
-                let offload = Offload {
-                    checksum: input.byte() & 1 == 0,
-                    segments: input.byte() & 1 == 0,
-                };
-                let mut room = vec![0; usize::from(input.byte()) * 300];
-                for _ in 0..8 {
-                    if stack.next(offload).is_none() {
-                        break;
-                    }
-                    let slice = VolatileSlice::from(&mut room[..]);
-                    stack.receive(&mut Writer::from(slice), offload);
-                }
-            }
+            _ => receive(&mut stack, &mut input),
         }
-        assert!(stack.small.len() <= MOST_SMALL && stack.small_bytes <= MOST_SMALL_BYTES);
+        bounded(&stack);
         assert!(stack.flows.numbers().len() <= 1, "it went somewhere");
     }
     stack.reset();
     assert_eq!(stack.backlog, 0);
+}
+
+/// The guest takes what there is for it.
+fn receive(stack: &mut Stack, input: &mut Input<'_>) {
+    stack.ready();
+    let offload = Offload {
+        checksum: input.byte() & 1 == 0,
+        segments: input.byte() & 1 == 0,
+    };
+    let mut room = vec![0; usize::from(input.byte()) * 300];
+    for _ in 0..8 {
+        if stack.next(offload).is_none() {
+            break;
+        }
+        let slice = VolatileSlice::from(&mut room[..]);
+        stack.receive(&mut Writer::from(slice), offload);
+    }
 }
 
 /// A connection from this host to the guest.

@@ -17,6 +17,7 @@ use rustix::net::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 pub(super) use self::files::Files;
+pub(super) use self::volume::Volume;
 use super::Input;
 use crate::guest::{Guest, WRITE};
 use crate::{
@@ -25,17 +26,23 @@ use crate::{
 };
 
 mod files;
+mod volume;
 
 /// A device with its host side.
 pub(super) trait Target {
     type Device: VirtioDevice;
     const QUEUES: usize = Self::Device::QUEUES.len();
+    /// Whether descriptors, registers and memory are made up, beside what makes sense.
+    const RAW: bool = true;
 
     /// A fresh device.
     fn device(&mut self) -> Self::Device;
 
     /// Guest or host does something of sense.
     fn act(&mut self, guest: &mut Guest, input: &mut Input<'_>);
+
+    /// What must hold after all.
+    fn end(&self) {}
 }
 
 pub(super) struct Random;
@@ -265,6 +272,8 @@ impl Target for Card {
 pub(super) struct Sockets {
     channel: OwnedFd,
     streams: Vec<UnixStream>,
+    /// The next device hands over no connections.
+    forgets: bool,
 }
 
 impl Sockets {
@@ -272,6 +281,7 @@ impl Sockets {
         Self {
             channel: pair().0,
             streams: Vec::new(),
+            forgets: false,
         }
     }
 
@@ -322,7 +332,11 @@ impl Target for Sockets {
     fn device(&mut self) -> Vsock {
         let (ours, theirs) = pair();
         self.channel = ours;
-        Vsock::new(3, theirs).unwrap()
+        let device = Vsock::new(3, theirs).unwrap();
+        match self.forgets {
+            true => device.without_survivors(),
+            false => device,
+        }
     }
 
     fn act(&mut self, guest: &mut Guest, input: &mut Input<'_>) {
@@ -335,7 +349,18 @@ impl Target for Sockets {
         if let Some(stream) = stream {
             stream.set_nonblocking(true).unwrap();
         }
-        match (action % 9, stream) {
+        let kind = match action {
+            0xe0.. => action,
+            _ => action % 9,
+        };
+        match (kind, stream) {
+            (0xe0, _) => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let _ = rustix::net::send(&self.channel, &[which], flags);
+            }
+            // The launcher is gone.
+            (0xe1, _) => self.channel = pair().0,
+            (0xe2, _) => self.forgets = true,
             (0, _) => self.accept(),
             (1, _) => self.connect(which),
             (2, Some(mut stream)) => drop(stream.write(&vec![b'x'; input.half().into()])),

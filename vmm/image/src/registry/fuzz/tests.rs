@@ -18,7 +18,8 @@ fn corpus() -> Vec<Vec<u8>> {
 fn the_corpus_does_no_harm() {
     for input in corpus() {
         super::registry(&input);
-        for end in 0..input.len() {
+        // Cut off wherever, or in some places if it is long.
+        for end in (0..input.len()).step_by(input.len() / 32 + 1) {
             super::registry(&input[..end]);
         }
     }

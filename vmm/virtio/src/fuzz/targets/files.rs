@@ -1,30 +1,30 @@
 //! The file system device over a small directory, which is read-only: made-up requests must not fill a disk.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, open};
 
+use super::volume::Place;
 use super::{Input, Target};
 use crate::fs::{Bounds, Descriptors, Fs, Owners, Share};
 use crate::guest::Guest;
 
 /// A directory with a file, a directory and a link that leads out.
-pub(in crate::fuzz) struct Files(PathBuf);
+pub(in crate::fuzz) struct Files(Place);
 
 impl Files {
     pub(in crate::fuzz) fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("hull-fuzz-{}", std::process::id()));
-        // There from the second run on.
-        let _ = std::fs::create_dir_all(path.join("d"));
-        std::fs::write(path.join("f"), "content").unwrap();
-        let _ = std::os::unix::fs::symlink("/etc", path.join("l"));
-        Self(path)
+        let place = Place::new();
+        std::fs::create_dir(place.0.join("d")).unwrap();
+        std::fs::write(place.0.join("f"), "content").unwrap();
+        std::os::unix::fs::symlink("/etc", place.0.join("l")).unwrap();
+        Self(place)
     }
 }
 
-fn look(path: &Path) -> OwnedFd {
+pub(super) fn look(path: &Path) -> OwnedFd {
     open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
@@ -33,7 +33,7 @@ impl Target for Files {
 
     fn device(&mut self) -> Fs {
         let share = Share {
-            root: look(&self.0),
+            root: look(&self.0.0),
             read_only: true,
         };
         let descriptors = Descriptors {
