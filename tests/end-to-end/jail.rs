@@ -29,6 +29,15 @@ fn a_vmm_is_the_first_process_of_a_namespace() {
     }
 }
 
+/// The first process of a namespace hears only the signals that it has asked for.
+#[test]
+fn a_vmm_ends_when_it_is_told_to_by_a_signal() {
+    let container = Container::detached("jail-told", &[], "sleep 1000");
+    let process = container.field("State.Pid").parse().unwrap();
+    kill_process(Pid::from_raw(process).unwrap(), Signal::TERM).unwrap();
+    container.becomes("State.Status", "exited");
+}
+
 #[test]
 fn an_ordinary_user_has_the_whole_jail() {
     const USER: u32 = 4243;

@@ -117,6 +117,7 @@ pub(crate) fn run() -> ExitCode {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = set_no_new_privs(true);
     sys::wait_for_no_children();
+    sys::end_when_told();
     serve(io::stdin().as_fd())
 }
 
