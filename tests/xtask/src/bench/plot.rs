@@ -72,7 +72,10 @@ const PICTURES: [Picture; 6] = [
     (
         "network.svg",
         "The network of a guest, ms of the clock that was measured with (shorter is better)",
-        |row| (row.scenario == "network").then(|| told(row, row.figure)),
+        |row| {
+            let work = row.scenario == "network" && row.counts.is_empty();
+            work.then(|| told(row, row.figure))
+        },
     ),
 ];
 
