@@ -162,7 +162,7 @@ struct Supervisor {
     namespace: Option<Namespace>,
     /// What its network asks how names are resolved.
     following: Option<Following>,
-    /// The machine that ended. To wait for it, where it has a control group that must be removed, nobody else waits.
+    /// The machine that ended. If it has a control group, dropping this waits until that is removed: after the clients are told.
     last: Option<Process>,
     clients: Vec<Client>,
 }

@@ -22,8 +22,8 @@ pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
     made(unsafe { libc::unshare(namespaces) }.into()).map(drop)
 }
 
-/// Makes a process in new namespaces of these kinds (`CLONE_NEW*`), and in this control group if one is given, which does `act` and ends with what that gives, unless it executes
-/// a program. Until then it works in this process's memory and the calling thread waits, so `act` may write to what it borrows.
+/// Makes a process in new namespaces of these kinds (`CLONE_NEW*`), and in this control group if one is given, which does `act` and
+/// ends with what that gives, unless it executes a program. Until then it works in this process's memory and the calling thread waits, so `act` may write to what it borrows.
 pub(crate) fn spawn(
     namespaces: i32,
     group: Option<BorrowedFd<'_>>,
