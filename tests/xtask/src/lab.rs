@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: runs a command on an emulated AMD host whose KVM boots Linux, as if it ran here. Knows nothing of
 //! hull: any command will do.
 
+mod emulator;
 mod inside;
 mod kvm;
 mod machine;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 
+use super::emulator;
 use super::system::System;
 use crate::sys;
 
@@ -112,7 +113,7 @@ impl Machine {
                 "-device vhost-user-fs-pci,queue-size=1024,chardev={tag},tag={tag}{slot}"
             ));
         }
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let mut qemu = emulator::command(&system.emulator);
         qemu.args(options.iter().flat_map(|line| line.split(' ')));
         // Without ACPI's interrupt routing a boot is a third shorter, but finds one CPU only.
         let routing = if shape.cpus == 1 { " acpi=noirq" } else { "" };

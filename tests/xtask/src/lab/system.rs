@@ -1,5 +1,5 @@
 //! The lab's operating system: Debian's cloud kernel with its modules and a first initramfs, made once and kept under
-//! `target/lab`. Knows nothing of commands or machines.
+//! `target/lab` with the emulator that boots it. Knows nothing of commands or machines.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::fs::FlockOperation;
 
+use super::emulator;
 use crate::cpio::Archive;
 use crate::{apt, progress, workspace};
 
@@ -37,6 +38,8 @@ const MODULES: [&str; 16] = [
 
 /// What a lab boots.
 pub(crate) struct System {
+    /// What it is booted on.
+    pub(crate) emulator: PathBuf,
     /// The uncompressed kernel: an ELF file with a PVH entry, which saves the time to decompress it in an emulator.
     pub(crate) kernel: PathBuf,
     /// The part of the initramfs that is the same for every lab.
@@ -62,14 +65,17 @@ pub(crate) fn get() -> Result<System> {
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     let kernel = home.join("vmlinux");
     let initramfs = home.join("initramfs");
+    let emulator = home.join("qemu-system-x86_64");
     let recipe = home.join("recipe");
     let wanted = format!(
-        "{}\n{} without signatures",
+        "{}\n{} without signatures\n{}",
         include_str!("stage1.sh"),
-        MODULES.join(" ")
+        MODULES.join(" "),
+        emulator::recipe()?
     );
     if !kernel.exists()
         || !initramfs.exists()
+        || !emulator.exists()
         || std::fs::read_to_string(&recipe).ok().as_ref() != Some(&wanted)
     {
         let package = home.join("package");
@@ -79,10 +85,15 @@ pub(crate) fn get() -> Result<System> {
         progress::step("Making the lab's system", || {
             uncompress_kernel(&package, &kernel)?;
             write(&initramfs, &pack(&package)?)?;
+            emulator::make(&emulator)?;
             write(&recipe, wanted.as_bytes())
         })?;
     }
-    Ok(System { kernel, initramfs })
+    Ok(System {
+        emulator,
+        kernel,
+        initramfs,
+    })
 }
 
 fn fetch(package: &Path) -> Result<()> {
