@@ -30,6 +30,9 @@ pub(crate) struct VmConfig {
     /// It has the file system device, whatever is in that: a template has nothing in it.
     #[serde(default)]
     pub(crate) volumes: bool,
+    /// Count what it took of the host in the end, which takes a while: `run --timings`.
+    #[serde(default)]
+    pub(crate) timings: bool,
 }
 
 impl Default for VmConfig {
@@ -43,15 +46,18 @@ impl Default for VmConfig {
             network: None,
             root: Root::default(),
             volumes: false,
+            timings: false,
         }
     }
 }
 
 impl VmConfig {
-    /// What of it the machine itself is made of: neither the jail of its process, nor what its network card is called and leads to.
+    /// What of it the machine itself is made of: neither the jail of its process, nor what its network card is called and leads to, nor
+    /// what is told of it.
     pub(crate) fn shape(&self) -> Self {
         Self {
             jail: jail::Mode::default(),
+            timings: false,
             network: self.network.as_ref().map(|_| network::Settings::default()),
             ..self.clone()
         }

@@ -273,7 +273,9 @@ impl Machine<Running> {
     pub(crate) fn finish(&mut self) -> (End, report::Counts) {
         self.ending.declare(End::HungUp);
         let mut counts = self.state.finish(&self.ending);
-        counts.memory_touched = self.memory.touched().unwrap_or(0);
+        if self.config.timings {
+            counts.memory_touched = self.memory.touched().unwrap_or(0);
+        }
         counts.unused_devices = self
             .devices
             .iter()

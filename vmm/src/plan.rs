@@ -129,6 +129,7 @@ pub(crate) fn shape(args: &RunArgs) -> Result<VmConfig, PlanError> {
         root: args.root(),
         // Which there are, an image says too.
         volumes: false,
+        timings: false,
     })
 }
 

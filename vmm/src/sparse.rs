@@ -14,23 +14,30 @@ pub(crate) const ZEROS: [u8; PAGE] = [0; PAGE];
 
 /// The next range of a file, from `at` on, that is not a hole.
 pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
+    let range = |data| Ok((data, seek(file, SeekFrom::Hole(data))?));
+    data_from(file, at)?.map(range).transpose()
+}
+
+/// The next byte of a file, from `at` on, that is not in a hole.
+fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
     match seek(file, SeekFrom::Data(at)) {
-        Ok(data) => Ok(Some((data, seek(file, SeekFrom::Hole(data))?))),
+        Ok(data) => Ok(Some(data)),
         Err(Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Where a file has anything: ranges that begin and end at multiples of `unit`, the last perhaps beyond the file's end.
+/// Where a file has anything: ranges that begin and end at multiples of `unit`, the last perhaps beyond the file's end. Where a hole
+/// begins is not asked: a tmpfs looks at every page up to there.
 pub(crate) fn ranges(file: &File, unit: u64) -> io::Result<Vec<Range<u64>>> {
     let (mut ranges, mut at): (Vec<Range<u64>>, _) = (Vec::new(), 0);
-    while let Some((data, hole)) = next_data(file, at)? {
-        let (start, end) = (data - data % unit, hole.next_multiple_of(unit));
+    while let Some(data) = data_from(file, at)? {
+        let start = data - data % unit;
+        at = start + unit;
         match ranges.last_mut() {
-            Some(last) if start <= last.end => last.end = end,
-            _ => ranges.push(start..end),
+            Some(last) if start <= last.end => last.end = at,
+            _ => ranges.push(start..at),
         }
-        at = end;
     }
     Ok(ranges)
 }

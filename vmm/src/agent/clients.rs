@@ -102,14 +102,15 @@ impl Client {
         }
     }
 
-    /// The container has ended; whoever has one of its further processes is told the same.
-    pub(crate) fn ended(mut self, ended: &Ended) {
+    /// The container has ended; whoever has one of its further processes is told the same. Gives what can be seen of its own end.
+    pub(crate) fn ended(mut self, ended: &Ended) -> Socket {
         // A socket that is closed with something unread in it is reset, and then nobody hears what is said here.
         while let Ok(Some(_)) = self.socket.receive::<Request>(false) {}
         self.tell_end(false);
         if self.role != Role::Fresh {
             self.tell(&Answer::Ended(Box::new(ended.clone())), None);
         }
+        self.socket
     }
 }
 

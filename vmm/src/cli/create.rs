@@ -240,6 +240,7 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         rootfs: base.directory,
         machine: VmConfig {
             volumes: !volumes.is_empty(),
+            timings: fate.timings,
             ..machine
         },
         ports,
@@ -269,7 +270,6 @@ pub(super) fn make(args: &Args, root: Option<PathBuf>, fate: &Fate) -> Result<Ma
         stop_timeout: args.stop_timeout,
         restart: args.restart,
         storage: storage(args)?,
-        timings: fate.timings,
         start: way(args)?,
         volumes,
     };

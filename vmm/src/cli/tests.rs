@@ -67,6 +67,30 @@ fn flags_after_the_image_belong_to_the_command() {
     assert_eq!(args.command, ["ls", "-la", "--rm", "--", "-e"]);
 }
 
+#[test]
+fn a_run_is_understood_as_by_the_whole() {
+    for line in [
+        "hull run alpine",
+        "hull run --rm -it -m 1g --root /store -e A=1 --env B oci:x sh -c --rm",
+        "hull run --network none --start warm docker-archive:/x.tar /bin/true",
+        "hull run --from saved --name other",
+        "hull run",
+        "hull run --help",
+        "hull run --nothing alpine",
+        "hull run -m much alpine",
+        "hull run --device x alpine",
+        "hull --root /store run alpine",
+        "hull runs alpine",
+    ] {
+        let words = || line.split(' ').map(OsString::from);
+        let told = |cli: Result<Cli, clap::Error>| match cli {
+            Ok(cli) => format!("{cli:?}"),
+            Err(error) => error.render().to_string(),
+        };
+        assert_eq!(told(parse(words())), told(Cli::try_parse_from(words())));
+    }
+}
+
 /// All flags of `docker run` (28.0).
 const DOCKERS: &str = "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent \
     cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus \

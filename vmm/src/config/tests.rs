@@ -36,6 +36,7 @@ fn a_received_config_is_checked_again() {
         network: None,
         root: Root::Image,
         volumes: true,
+        timings: true,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();
     assert!(postcard::from_bytes::<VmConfig>(&bytes).is_err());

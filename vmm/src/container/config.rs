@@ -72,8 +72,6 @@ pub(crate) struct Config {
     /// Bytes of the disk that keeps what it writes; 0 is none.
     #[serde(default)]
     pub(crate) storage: u64,
-    /// `run --timings`.
-    pub(crate) timings: bool,
     /// How its machine comes to be.
     #[serde(default)]
     pub(crate) start: Way,

@@ -31,6 +31,7 @@ fn built(cpus: u64) -> Machine<Built> {
     let config = VmConfig {
         memory: Memory::SMALLEST,
         cpus: Cpus::new(cpus).unwrap(),
+        timings: true,
         ..VmConfig::default()
     };
     let memory = GuestMemory::new(config.memory).unwrap();

@@ -289,6 +289,7 @@ fn accept(name: &str, config: &Config) -> Result<(), ArchiveError> {
 /// The same without what a host gave it: ports, files, name servers and ports of the host's own, and how much log it keeps.
 fn at_home_anywhere(config: Config) -> Config {
     let mut machine = config.machine;
+    machine.timings = false;
     machine.network = machine.network.map(|settings| network::Settings {
         host: false,
         resolvers: Vec::new(),
@@ -300,7 +301,6 @@ fn at_home_anywhere(config: Config) -> Config {
         ports: Vec::new(),
         pidfile: None,
         interactive: false,
-        timings: false,
         log_limits: Default::default(),
         ..config
     }

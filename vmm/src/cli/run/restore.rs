@@ -54,9 +54,9 @@ pub(in crate::cli) fn make(
         } else {
             config.log
         },
-        timings: false,
         ..config
     };
+    config.machine.timings = false;
     let mut task = found.task.clone();
     task.process.stdin = false;
     let mac = container::mac(&config.id);
