@@ -346,8 +346,13 @@ impl Supervisor {
     fn reap(&mut self) {
         let mut signals = [0_u8; 128];
         let _ = rustix::io::read(&self.children, signals.as_mut_slice());
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let pid = Pid(pid.as_raw_pid());
+        let mut first_ended = false;
+        let nobody_left = loop {
+            let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => (Pid(pid.as_raw_pid()), status),
+                Ok(None) => break false,
+                Err(_) => break true,
+            };
             let ended = self
                 .processes
                 .iter_mut()
@@ -356,9 +361,11 @@ impl Supervisor {
                 continue;
             };
             running.ended = Some((status, sys::tsc()));
-            if running.id == self.first {
-                kill_all();
-            }
+            first_ended |= running.id == self.first;
+        };
+        // Whoever lives has init for a forefather. To look for nobody costs a walk through all that the kernel has.
+        if first_ended && !nobody_left {
+            kill_all();
         }
     }
 
