@@ -29,6 +29,9 @@ const LEAF_13_1_A_HIDDEN: u32 = 1 << 3 | 1 << 4;
 /// SVM, skip-init, instruction sampling, watchdog, topology extensions (leaves this table does not fill).
 const LEAF_AMD_1_C_HIDDEN: u32 = 1 << 2 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 22;
 const LEAF_AMD_1_C_MULTI_CORE: u32 = 1 << 1;
+/// KVM's asynchronous page faults (leaf 0x40000001; Linux, Documentation/virt/kvm/x86/cpuid.rst): an interrupt and a host thread for a
+/// page that the host has to fetch, so that the guest can do something else. A guest of one workload seldom has anything.
+const LEAF_KVM_A_HIDDEN: u32 = 1 << 4 | 1 << 10 | 1 << 14;
 /// Leaves without any meaning for a guest: performance counters, SGX, PT, AMX, SVM, AMD topology, SEV, AMD performance.
 const EMPTY: [u32; 11] = [
     0xa,
@@ -75,6 +78,7 @@ pub(crate) fn table(supported: &[kvm_cpuid_entry2], cpu: u8, cpus: Cpus) -> Vec<
                 (entry.eax, entry.ebx, entry.ecx, entry.edx) =
                     (LEAF_6_A_ALWAYS_RUNNING_TIMER, 0, 0, 0)
             }
+            (0x4000_0001, _) => entry.eax &= !LEAF_KVM_A_HIDDEN,
             (0x7, 0) => {
                 entry.ebx &= !LEAF_7_B_HIDDEN;
                 entry.ecx &= !LEAF_7_C_HIDDEN;

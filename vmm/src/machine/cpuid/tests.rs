@@ -61,6 +61,17 @@ fn virtualisation_and_counters_are_hidden() {
 }
 
 #[test]
+fn a_page_that_is_not_there_is_waited_for() {
+    let features = entry(
+        0x4000_0001,
+        0,
+        [1 << 3 | 1 << 4 | 1 << 10 | 1 << 14, 0, 0, 0],
+    );
+    let table = table(&[host(), vec![features]].concat(), 0, Cpus::ONE);
+    assert_eq!(find(&table, 0x4000_0001, 0).eax, 1 << 3);
+}
+
+#[test]
 fn the_timer_needs_no_calibration() {
     let table = table(&host(), 0, Cpus::ONE);
     assert_ne!(find(&table, 1, 0).ecx & (1 << 24), 0);
