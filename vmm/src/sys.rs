@@ -39,6 +39,15 @@ pub(crate) const PAGE: usize = 4096;
 /// Host address and guest address of memory agree modulo this, so that KVM can use large pages.
 pub(crate) const LARGE_PAGE: usize = 2 << 20;
 
+/// Instead of glibc's: std asks it about each thread's stack, to call a fault in the page below an overflow. glibc reads
+/// `/proc/self/maps` for that, at each start, with a scanner that makes the program 80 KB larger. A sanitizer needs the answer.
+#[cfg(not(any(test, sanitized)))]
+// SAFETY: nothing else of the program has this name. Whoever gets an error does not look at the attributes.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_getattr_np(_: libc::pthread_t, _: *mut libc::pthread_attr_t) -> libc::c_int {
+    libc::ENOSYS
+}
+
 /// KVM from a descriptor that somebody else opened. Calls on a descriptor of anything else fail.
 pub(crate) fn kvm(descriptor: OwnedFd) -> Kvm {
     // SAFETY: the descriptor is open and ours alone: `OwnedFd` gave it up. KVM calls on another kind of file return ENOTTY.
