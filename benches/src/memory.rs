@@ -60,7 +60,8 @@ fn of(mut command: Command) -> Result<[f64; 2]> {
     memory
 }
 
-/// Ends a container as its user would; where its process 1 does not listen to that, as somebody who has had enough would.
+/// Ends a container as its user would, and then whoever is left of it: where its process 1 does not listen to that, and where its
+/// launcher ends without it.
 pub(crate) fn end(launcher: &mut Child) -> Result<()> {
     let started = descendants(launcher.id())?;
     for (signal, who) in [("-TERM", vec![launcher.id()]), ("-KILL", started)] {
@@ -69,12 +70,13 @@ pub(crate) fn end(launcher: &mut Child) -> Result<()> {
         let _ = Command::new("kill").arg(signal).args(who).output()?;
         for _ in 0..40 {
             if launcher.try_wait()?.is_some() {
-                return Ok(());
+                break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    anyhow::bail!("A container does not end")
+    let ended = launcher.try_wait()?;
+    ended.context("A container does not end").map(drop)
 }
 
 /// All that a process has started, and what that has started.
