@@ -8,11 +8,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, LAUNCHER};
 use crate::output;
@@ -217,10 +216,7 @@ fn parse(words: impl Iterator<Item = OsString> + Clone) -> Result<Cli, clap::Err
 /// The same for words that begin with `run`. All other verbs are left out of the grammar, which halves the time until hull knows what
 /// to do; so what is refused here is to be told by the whole.
 fn parse_run(words: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    // Taking it apart costs a tenth of parsing.
-    let mut grammar = ManuallyDrop::new(Run::command());
-    let mut matches = grammar.try_get_matches_from_mut(words)?;
-    let run = Run::from_arg_matches_mut(&mut matches)?;
+    let run = Run::try_parse_from(words)?;
     Ok(Cli {
         global: run.global,
         verb: Verb::Run(Box::new(run.args)),
