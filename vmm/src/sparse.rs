@@ -7,7 +7,7 @@ use std::ops::Range;
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::{Errno, pwrite};
 
-use crate::sys::PAGE;
+use crate::sys::{LARGE_PAGE, PAGE};
 
 /// What need not be written.
 pub(crate) const ZEROS: [u8; PAGE] = [0; PAGE];
@@ -27,13 +27,16 @@ fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Where a file has anything: ranges that begin and end at multiples of `unit`, the last perhaps beyond the file's end. Where a hole
-/// begins is not asked: a tmpfs looks at every page up to there.
+/// Where a file has anything: ranges that begin and end at multiples of `unit`, the last perhaps beyond the file's end. Where units
+/// are large each is asked for: to say where a hole begins, a tmpfs looks at every page up to there.
 pub(crate) fn ranges(file: &File, unit: u64) -> io::Result<Vec<Range<u64>>> {
     let (mut ranges, mut at): (Vec<Range<u64>>, _) = (Vec::new(), 0);
     while let Some(data) = data_from(file, at)? {
         let start = data - data % unit;
-        at = start + unit;
+        at = match unit < LARGE_PAGE as u64 {
+            true => seek(file, SeekFrom::Hole(data))?.next_multiple_of(unit),
+            false => start + unit,
+        };
         match ranges.last_mut() {
             Some(last) if start <= last.end => last.end = at,
             _ => ranges.push(start..at),
