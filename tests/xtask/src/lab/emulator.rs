@@ -6,8 +6,7 @@
 //! through or not. Most guests survive it; of those that boot ten at once, one of a hundred waits forever for what it has itself
 //! begun to write.
 
-use std::fs::Permissions;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -40,18 +39,15 @@ pub(super) fn recipe() -> Result<String> {
     ))
 }
 
-/// Makes it from Debian's. A build that is another one is taken as it is.
-pub(super) fn make(to: &Path) -> Result<()> {
+/// The program, made from Debian's. A build that is another one is taken as it is.
+pub(super) fn make() -> Result<Vec<u8>> {
     let mut program = std::fs::read(DEBIANS)?;
     if !mend(&mut program) {
         progress::note(
             "This QEMU's mistake is not where it was: in the lab, guests may stand still",
         );
     }
-    let partial = to.with_extension("partial");
-    std::fs::write(&partial, &program)?;
-    std::fs::set_permissions(&partial, Permissions::from_mode(0o755))?;
-    Ok(std::fs::rename(&partial, to)?)
+    Ok(program)
 }
 
 /// The program, told where its own files are.
@@ -77,6 +73,9 @@ fn mend(program: &mut [u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -95,7 +94,8 @@ mod tests {
     fn what_is_made_runs() {
         let place = tempfile::tempdir().unwrap();
         let emulator = place.path().join("qemu");
-        make(&emulator).unwrap();
+        std::fs::write(&emulator, make().unwrap()).unwrap();
+        std::fs::set_permissions(&emulator, Permissions::from_mode(0o755)).unwrap();
         let output = command(&emulator).arg("--version").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.starts_with("QEMU emulator"), "{output:?}");

@@ -2,7 +2,8 @@
 //! `target/lab` with the emulator that boots it. Knows nothing of commands or machines.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -85,7 +86,8 @@ pub(crate) fn get() -> Result<System> {
         progress::step("Making the lab's system", || {
             uncompress_kernel(&package, &kernel)?;
             write(&initramfs, &pack(&package)?)?;
-            emulator::make(&emulator)?;
+            write(&emulator, &emulator::make()?)?;
+            std::fs::set_permissions(&emulator, Permissions::from_mode(0o755))?;
             write(&recipe, wanted.as_bytes())
         })?;
     }
