@@ -76,7 +76,13 @@ fn unit(kvm: bool) -> Result<()> {
         .stdout(Stdio::null())
         .status();
     let runner: &[&str] = if nextest.is_ok_and(|status| status.success()) {
-        &["nextest", "run", "--no-fail-fast"]
+        &[
+            "nextest",
+            "run",
+            "--no-fail-fast",
+            "--config-file",
+            "tests/nextest.toml",
+        ]
     } else {
         &["test"]
     };

@@ -9,6 +9,8 @@ use std::io::{Cursor, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::reference::Source;
@@ -214,12 +216,16 @@ fn concurrent_conversions_share_the_work() {
     );
 }
 
-/// Layers that come when they are let go.
-struct Held(std::sync::mpsc::Receiver<Vec<u8>>);
+/// Layers that say when they are asked for, and come when they are let go.
+struct Held {
+    asked: Sender<()>,
+    layers: Receiver<Vec<u8>>,
+}
 
 impl Layers for Held {
     fn open(&mut self, _: usize) -> io::Result<Box<dyn Read + Send + '_>> {
-        let bytes = self.0.recv().map_err(io::Error::other)?;
+        self.asked.send(()).map_err(io::Error::other)?;
+        let bytes = self.layers.recv().map_err(io::Error::other)?;
         Ok(Box::new(Cursor::new(bytes)))
     }
 }
@@ -227,27 +233,27 @@ impl Layers for Held {
 #[test]
 fn who_waits_for_a_conversion_does_not_wait_for_who_runs_it() {
     const NUMBER: usize = 8;
+    const LIMIT: Duration = Duration::from_secs(60);
     let fixture = Fixture::new();
     let source = Counted::new(&[layer("hull")]);
     let (expected, config) = (source.expected(), config(&source.layers, "{}"));
-    let (release, held) = std::sync::mpsc::channel();
-    let (done, ends) = std::sync::mpsc::channel();
+    let (asked, begins) = channel();
+    let (done, ends) = channel();
     let over = std::sync::Mutex::new(());
     std::thread::scope(|scope| {
+        // In here: a failed assertion lets go of all that others wait for.
+        let (release, layers) = channel();
         let running = over.lock().unwrap();
         let convert = |source: &mut dyn Layers| {
             let store = Store::open(&fixture.root()).unwrap();
             store.convert(&config, &expected, source).unwrap();
         };
-        scope.spawn(move || convert(&mut Held(held)));
+        scope.spawn(move || convert(&mut Held { asked, layers }));
+        // From here on what it writes is locked, and the only file there.
+        begins.recv_timeout(LIMIT).unwrap();
         let temporaries = fixture.root().join(directory::TEMPORARY);
-        let only = || std::fs::read_dir(&temporaries).ok()?.next()?.ok();
-        let path = std::iter::repeat_with(only)
-            .flatten()
-            .next()
-            .unwrap()
-            .path();
-        let file = File::open(path).unwrap();
+        let mut temporaries = std::fs::read_dir(temporaries).unwrap();
+        let file = File::open(temporaries.next().unwrap().unwrap().path()).unwrap();
         for _ in 0..NUMBER {
             // A machine runs the image as soon as it is one, and for as long as the test takes.
             let (machine, over) = (
@@ -271,12 +277,13 @@ fn who_waits_for_a_conversion_does_not_wait_for_who_runs_it() {
             let waits = |line: &&str| line.contains("->") && line.contains(&inode);
             locks.lines().filter(waits).count()
         };
+        let begun = Instant::now();
         while waiting() < 2 * NUMBER {
+            assert!(begun.elapsed() < LIMIT, "{} wait", waiting());
             std::thread::yield_now();
         }
         release.send(source.layers[0].clone()).unwrap();
-        let limit = std::time::Duration::from_secs(60);
-        let ended = (0..NUMBER).take_while(|_| ends.recv_timeout(limit).is_ok());
+        let ended = (0..NUMBER).take_while(|_| ends.recv_timeout(LIMIT).is_ok());
         let ended = ended.count();
         drop(running);
         assert_eq!(ended, NUMBER);
