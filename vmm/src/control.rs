@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::machine::report::Report;
+use crate::packet;
 
 /// As much as Linux lets an ordinary user's socket take at once.
 const LONGEST: usize = 200 << 10;
@@ -167,17 +168,17 @@ impl Socket {
         &self,
         wait: bool,
     ) -> Result<Option<(M, Option<OwnedFd>)>, ControlError> {
-        let mut text = vec![0; LONGEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut flags = RecvFlags::CMSG_CLOEXEC;
         flags.set(RecvFlags::DONTWAIT, !wait);
-        let received = match recvmsg(
-            &self.0,
-            &mut [IoSliceMut::new(&mut text)],
-            &mut ancillary,
-            flags,
-        ) {
+        let mut text = Vec::new();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = packet::room(&self.0, LONGEST, flags).and_then(|room| {
+            text = room;
+            let text = &mut [IoSliceMut::new(&mut text)];
+            recvmsg(&self.0, text, &mut ancillary, flags)
+        });
+        let received = match received {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             Err(Errno::CONNRESET) => return Err(ControlError::Closed),
             received => received?,

@@ -22,6 +22,7 @@ mod listing;
 mod lock;
 mod machine;
 mod networks;
+mod packet;
 mod plan;
 mod policy;
 mod progress;

@@ -38,10 +38,11 @@ pub(crate) fn spawn(
         swap_signals(&Signals::none());
         act()
     }
-    let mut stack = vec![0_u128; STACK];
+    let mut stack = Vec::<u128>::with_capacity(STACK);
     let mut act: &mut dyn FnMut() -> i32 = &mut act;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | namespaces;
-    let stack = stack.as_mut_ptr_range();
+    let stack = stack.as_mut_ptr();
+    let stack = stack..stack.wrapping_add(STACK);
     let act = (&raw mut act).cast();
     // What a handler did in the child would be done to this process.
     let before = swap_signals(&Signals::all());

@@ -19,6 +19,7 @@ use thiserror::Error;
 use crate::config::VmConfig;
 use crate::jail::Share;
 use crate::machine::report::Report;
+use crate::packet;
 
 /// Most disks one virtual machine can have: each takes an interrupt line, and they run out.
 pub(crate) const MOST_DISKS: usize = 8;
@@ -266,7 +267,7 @@ impl Start {
 
     /// Waits for the launcher's message.
     pub(crate) fn receive(socket: impl AsFd) -> Result<Self, StartError> {
-        let mut text = vec![0; LONGEST_START];
+        let mut text = packet::room(&socket, LONGEST_START, RecvFlags::empty())?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
@@ -453,7 +454,8 @@ pub(crate) fn send_word(socket: impl AsFd, word: &Word) -> Result<(), StartError
     Ok(())
 }
 
-/// Waits for the VMM's next word; `Closed` means that it died without any.
+/// Waits for the VMM's next word, or, on a stream, for the only one of the process that writes memory; `Closed` means that it died
+/// without any.
 pub(crate) fn receive_word(socket: impl AsFd) -> Result<Word, StartError> {
     let mut text = vec![0; LONGEST_MESSAGE];
     let (length, _) = rustix::net::recv(socket, &mut text[..], RecvFlags::empty())?;
