@@ -90,6 +90,7 @@ fn in_lab(scenario: &str, site: &Site, record: &mut Record) -> Result<()> {
         "memory" => memory::measure(site, record),
         "network" => network::measure(site, record),
         "profile" => profile::measure(site, record),
+        "profile-warm" => profile::warm(site, record),
         "exec" => exec::measure(site, record),
         "many" => many::measure(site, record),
         "clones" => clones::measure(site, record),

@@ -11,7 +11,7 @@ use crate::counts;
 use crate::measure;
 use crate::record::Record;
 use crate::site::{PLAIN, Site};
-use crate::start::TRUE;
+use crate::start::{TRUE, WARM, figure};
 
 /// The launcher's phases, as `--timings` calls them, and what they belong to.
 const PHASES: [(&str, &str); 8] = [
@@ -25,31 +25,16 @@ const PHASES: [(&str, &str); 8] = [
     ("exit", "launcher"),
 ];
 
-/// Measures one start of each kind; the first, which pulls programs into memory, does not count.
+/// Measures one start from a template.
+pub(crate) fn warm(site: &Site, record: &mut Record) -> Result<()> {
+    let phases = PHASES.map(|(row, of)| (if row == "load" { "restore" } else { row }, of));
+    of_one(site, record, &WARM, &phases).map(drop)
+}
+
+/// Measures one start of each kind.
 pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
-    let plain = || site.run(&[&["--timings"][..], &PLAIN].concat(), &TRUE);
-    measure::run(&mut plain())?;
-    let (mut told, mut ended) = (String::new(), Instant::now());
-    counts::to_the_end(&mut || {
-        told = measure::run(&mut plain())?.stderr;
-        ended = Instant::now();
-        Ok(())
-    })?;
-    let teardown = ended.elapsed().as_secs_f64() * 1000.0;
-    let figure = |row: &str| {
-        tests::timings::figure::<f64>(&told, row)
-            .with_context(|| format!("--timings says nothing of {row}:\n{told}"))
-    };
-    for (row, of) in PHASES {
-        record.time(&format!("{of};{row}"), "hull", vec![figure(row)?], None);
-    }
-    record.time(
-        "VMM;teardown, which nobody waits for",
-        "hull",
-        vec![teardown],
-        None,
-    );
-    let mut rest = figure("kernel")?;
+    let told = of_one(site, record, &PLAIN, &PHASES)?;
+    let mut rest = figure(&told, "kernel")?;
     // From the guest's own memory: what was said before the console's driver came is lost there, for in its probe virtio_console
     // hands the console to the kernel before it can find its port.
     let logged = [&["--kernel-log=initcalls", "--privileged"][..], &PLAIN].concat();
@@ -69,6 +54,31 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     let name = "guest;kernel;before, between and after its initcalls";
     record.time(name, "hull", vec![rest.max(0.0)], None);
     Ok(())
+}
+
+/// Records the phases of one start, and gives what it told; one before it, which pulls programs into memory, does not count.
+fn of_one(
+    site: &Site,
+    record: &mut Record,
+    options: &[&str],
+    phases: &[(&str, &str)],
+) -> Result<String> {
+    let run = || site.run(&[&["--timings"][..], options].concat(), &TRUE);
+    measure::run(&mut run())?;
+    let (mut told, mut ended) = (String::new(), Instant::now());
+    counts::to_the_end(&mut || {
+        told = measure::run(&mut run())?.stderr;
+        ended = Instant::now();
+        Ok(())
+    })?;
+    let teardown = ended.elapsed().as_secs_f64() * 1000.0;
+    for (row, of) in phases {
+        let name = format!("{of};{row}");
+        record.time(&name, "hull", vec![figure(&told, row)?], None);
+    }
+    let name = "VMM;teardown, which nobody waits for";
+    record.time(name, "hull", vec![teardown], None);
+    Ok(told)
 }
 
 /// Addresses and milliseconds: `initcall 0xffffffff81… returned 0 after 12 usecs`.

@@ -118,6 +118,21 @@ pub(crate) fn phases(site: &Site, record: &mut Record) -> Result<()> {
         mebibytes.collect(),
         Some(Target::AtMost(20.0)),
     );
+    jail(site, record)
+}
+
+/// What of a start the VMM's jail is, but for the PID namespace that the process is born in.
+fn jail(site: &Site, record: &mut Record) -> Result<()> {
+    for (name, options) in [
+        ("the jail's part of a start", &PLAIN[..]),
+        (
+            "the jail's part of a start, with a network card",
+            &["--start", "cold"],
+        ),
+    ] {
+        let samples = samples(&told(site, record, options)?, &["jail"])?;
+        record.time(name, "hull", samples, Some(Target::AtMost(1.5)));
+    }
     Ok(())
 }
 
@@ -135,7 +150,7 @@ fn samples(told: &[String], rows: &[&str]) -> Result<Vec<f64>> {
 }
 
 /// The figure of a row of `--timings`.
-fn figure(timings: &str, row: &str) -> Result<f64> {
+pub(crate) fn figure(timings: &str, row: &str) -> Result<f64> {
     tests::timings::figure(timings, row)
         .with_context(|| format!("--timings says nothing of {row}:\n{timings}"))
 }

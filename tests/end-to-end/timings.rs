@@ -52,6 +52,8 @@ fn phases_add_up_and_counts_are_within_bounds() {
             phases.iter().all(|phase| *phase >= 0.0) && (sum - total).abs() < total / 10.0,
             "{outcome:?}"
         );
+        let jail = row(&outcome, "jail");
+        assert!(jail > 0.0 && jail < total, "{outcome:?}");
         assert!(row(&outcome, "exits") <= exits, "{outcome:?}");
         let touched = row(&outcome, "memory touched");
         assert!(touched <= mebibytes * 1024.0, "{outcome:?}");

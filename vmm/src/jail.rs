@@ -8,8 +8,10 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 mod filter;
@@ -76,6 +78,8 @@ impl fmt::Display for Missing {
 static FILTERS: AtomicBool = AtomicBool::new(false);
 /// Whether the first thread will save the machine.
 static SAVES: AtomicBool = AtomicBool::new(false);
+/// Nanoseconds that all of it has taken.
+static COST: AtomicU64 = AtomicU64::new(0);
 /// Whether the network is a device.
 static TAP: AtomicBool = AtomicBool::new(false);
 
@@ -111,6 +115,7 @@ pub(crate) fn missing_at_a_start() -> Option<Missing> {
 /// Gives up everything but `needs` and what is in `shares`, which become ways to nothing else, and says what this host did not
 /// let it give up. For a process with one thread.
 pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
+    let begun = worked();
     let number = layers::own_number();
     let mut missing = Vec::new();
     let mut layer = |layer, done: io::Result<()>| {
@@ -175,6 +180,7 @@ pub(crate) fn enter(needs: &Needs<'_>, shares: &mut Shares) -> Vec<Missing> {
         SAVES.store(needs.saves, Ordering::Relaxed);
         TAP.store(needs.network == Network::Tap, Ordering::Relaxed);
     }
+    account(begun);
     missing
 }
 
@@ -189,10 +195,27 @@ pub(crate) fn confine(role: Role) -> io::Result<()> {
         Role::Network if TAP.load(Ordering::Relaxed) => Role::Tap,
         role => role,
     };
-    match FILTERS.load(Ordering::Relaxed) {
-        true => filter::apply(role),
-        false => Ok(()),
+    if FILTERS.load(Ordering::Relaxed) {
+        let begun = worked();
+        filter::apply(role)?;
+        account(begun);
     }
+    Ok(())
+}
+
+/// What this process has spent on its jail, all threads together, in nanoseconds of their own time.
+pub(crate) fn cost() -> u64 {
+    COST.load(Ordering::Relaxed)
+}
+
+fn account(begun: Duration) {
+    let cost = worked().saturating_sub(begun).as_nanos();
+    COST.fetch_add(u64::try_from(cost).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// How long the calling thread has run.
+fn worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Leaves a process that only writes memory down none of its descriptors but these.

@@ -100,6 +100,11 @@ impl Clock {
                 "to its status and all output at the launcher",
             ),
             ("total", host(self.start, self.exited), ""),
+            (
+                "jail",
+                u128::from(vmm.jail),
+                "of it, for the namespaces, Landlock and filters of the VMM",
+            ),
         ];
         let mut table = String::new();
         let had = |name: &str| !(vmm.restored && name == "kernel");

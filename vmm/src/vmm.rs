@@ -140,6 +140,7 @@ fn serve(launcher: BorrowedFd<'_>) -> ExitCode {
         }
         Err(error) => (None, error.end(), Counts::default()),
     };
+    timings.jail = jail::cost();
     let report = Report {
         end,
         counts,

@@ -38,8 +38,11 @@ const PROGRAMS: &[apt::Need] = &[
     ("ip", "iproute2"),
 ];
 
-/// The scenario behind `--profile`.
-const PROFILE: &str = "profile";
+/// The scenarios behind `--profile`, and what each shows.
+const PROFILES: [(&str, &str); 2] = [
+    ("profile", "one run of `true`"),
+    ("profile-warm", "one run of `true`, from a template"),
+];
 
 /// What can be typed after `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -70,8 +73,8 @@ pub(crate) struct Args {
     #[arg(long)]
     host: bool,
 
-    /// Shows where one start goes besides: by phase, and within the guest's kernel by initcall; as a tree, and as a flame graph
-    /// in target/bench/profile.svg
+    /// Shows besides where one start goes, and where one from a template: by phase, and within the guest's kernel by initcall; as
+    /// trees, and as flame graphs in target/bench/profile.svg and profile-warm.svg
     #[arg(long)]
     profile: bool,
 
@@ -124,17 +127,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         true => println!("{}", serde_json::to_string_pretty(&results)?),
         false => print!("{}", table::of(&results)),
     }
-    let profile: Vec<&Row> = results
-        .results
-        .iter()
-        .filter(|row| row.scenario == PROFILE)
-        .collect();
-    if let [first, ..] = profile[..] {
-        let whole = profile::Part::of("one run of `true`", &profile);
-        let file = workspace::target().join("bench/profile.svg");
-        std::fs::write(&file, whole.picture(&first.unit))?;
-        eprint!("\n{}", whole.text(&first.unit));
-        progress::note(&format!("Drawn: {}", file.display()));
+    for (scenario, what) in PROFILES {
+        let rows = results.results.iter();
+        let rows: Vec<&Row> = rows.filter(|row| row.scenario == scenario).collect();
+        if let [first, ..] = rows[..] {
+            let whole = profile::Part::of(what, &rows);
+            let file = workspace::target().join(format!("bench/{scenario}.svg"));
+            std::fs::write(&file, whole.picture(&first.unit))?;
+            eprint!("\n{}", whole.text(&first.unit));
+            progress::note(&format!("Drawn: {}", file.display()));
+        }
     }
     if let Some(older) = older {
         let changes = compare::changes(&older, &results);
@@ -174,7 +176,7 @@ fn measure(args: &Args) -> Result<(Results, Vec<&'static str>)> {
         .map(|&(name, place, _)| (name, place))
         .collect();
     if args.profile {
-        scenarios.push((PROFILE, Place::Lab));
+        scenarios.extend(PROFILES.map(|(name, _)| (name, Place::Lab)));
     }
     let hull = build::ensure()?;
     if args.host && !demo::boots_linux(&hull)? {

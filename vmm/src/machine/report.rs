@@ -94,4 +94,6 @@ pub(crate) struct Timings {
     pub(crate) tsc_khz: u64,
     /// The machine was restored; its kernel booted long before.
     pub(crate) restored: bool,
+    /// Not a moment, but how long the process has worked on its jail, in all its threads.
+    pub(crate) jail: u64,
 }

@@ -11,9 +11,24 @@ use crate::{build, progress, workspace};
 mod tests;
 
 /// What is run.
-const SHORT: [&str; 5] = ["start", "start-warm", "exec", "files", super::PROFILE];
+const SHORT: [&str; 6] = [
+    "start",
+    "start-warm",
+    "exec",
+    "files",
+    "profile",
+    "profile-warm",
+];
 
-/// What a start consists of; of the kernel's initcalls the first that its clock can time, and a late one.
+/// What a start from a template consists of.
+const WARM: [&str; 5] = [
+    "launcher;VMM start",
+    "VMM;restore",
+    "guest;init",
+    "guest;workload",
+    "VMM;teardown",
+];
+/// What any other does; of the kernel's initcalls the first that its clock can time, and a late one.
 const PARTS: [&str; 8] = [
     "launcher;VMM start",
     "VMM;machine",
@@ -28,17 +43,26 @@ const PARTS: [&str; 8] = [
 /// Counts, compares, and tells what has grown.
 pub(crate) fn run() -> Result<()> {
     let program = super::prepare(&build::ensure()?, "debug")?;
-    let rows = super::in_lab(&program, "counts", "", &SHORT)?;
-    // For whoever has to change the baseline.
-    let counted = super::home().join("counts.json");
-    std::fs::write(&counted, serde_json::to_string_pretty(&rows)?)?;
     let file = workspace::root().join("benches/baseline.json");
     let text = std::fs::read(&file).with_context(|| format!("Reading {}", file.display()))?;
-    complete(&rows)?;
-    let grown = grown(&serde_json::from_slice(&text)?, &rows)?;
-    if !grown.is_empty() {
+    let baseline = serde_json::from_slice(&text)?;
+    let count = || {
+        let rows = super::in_lab(&program, "counts", "", &SHORT)?;
+        // For whoever has to change the baseline.
+        let counted = super::home().join("counts.json");
+        std::fs::write(&counted, serde_json::to_string_pretty(&rows)?)?;
+        complete(&rows)?;
+        grown(&baseline, &rows)
+    };
+    let mut more = count()?;
+    if !more.is_empty() {
+        // Beside a busy machine something may happen once in a while that is no part of a start. What has grown has grown again.
+        progress::note(&format!("Counting once more, for there were:\n{more}"));
+        more = count()?;
+    }
+    if !more.is_empty() {
         bail!(
-            "More than benches/baseline.json has, and its slack:\n{grown}Who means this changes that file, and says why in the \
+            "More than benches/baseline.json has, and its slack:\n{more}Who means this changes that file, and says why in the \
              commit."
         );
     }
@@ -46,13 +70,15 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Fails unless the profile of a start has all that a start consists of.
+/// Fails unless the profiles of starts have all that a start consists of.
 fn complete(rows: &[Row]) -> Result<()> {
-    let profile = rows.iter().filter(|row| row.scenario == super::PROFILE);
-    let names: Vec<&str> = profile.map(|row| row.name.as_str()).collect();
-    for part in PARTS {
-        let told = names.iter().any(|name| name.starts_with(part));
-        ensure!(told, "The profile of a start lacks {part}: {names:?}");
+    for (scenario, parts) in [("profile", &PARTS[..]), ("profile-warm", &WARM)] {
+        let profile = rows.iter().filter(|row| row.scenario == scenario);
+        let names: Vec<&str> = profile.map(|row| row.name.as_str()).collect();
+        for part in parts {
+            let told = names.iter().any(|name| name.starts_with(part));
+            ensure!(told, "The {scenario} of a start lacks {part}: {names:?}");
+        }
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(crate) fn of(results: &Results) -> String {
     for row in results
         .results
         .iter()
-        .filter(|row| row.scenario != "profile")
+        .filter(|row| !row.scenario.starts_with("profile"))
     {
         let target = row.target.map(|target| target.to_string());
         let ratio = row.overhead.map(|ratio| format!("{ratio:.2}"));
