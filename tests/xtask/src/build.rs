@@ -84,10 +84,25 @@ pub(crate) fn images() -> Result<()> {
 /// leaves out the tables that std and libc bring.
 const SMALLER: &str = " -C force-unwind-tables=no -C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-Wl,-T,vmm/hull.ld";
 
+/// The linker script that puts what a start runs together (`cargo xtask order`).
+pub(crate) const ORDER: &str = "vmm/start.ld";
+
+/// Where the linker says what is where in hull.
+pub(crate) fn map() -> PathBuf {
+    workspace::target().join("static/hull.map")
+}
+
 /// Builds the program.
 fn program() -> Result<PathBuf> {
+    let map = map();
+    // Flags that name a checkout would give its functions hashes of their own, which the script could not know.
+    let map = map
+        .strip_prefix(workspace::root())
+        .unwrap_or(&map)
+        .display();
+    let order = format!("{SMALLER} -C link-arg=-Wl,-T,{ORDER} -C link-arg=-Wl,-Map={map}");
     let built = progress::step("Building hull", || {
-        linked("static", "release", "hull", "hull", &[], SMALLER)
+        linked("static", "release", "hull", "hull", &[], &order)
     })?;
     let hull = workspace::target().join("hull/bin/hull");
     install(&built, &hull)?;

@@ -60,6 +60,9 @@ pub(crate) struct Args {
     #[arg(long, short)]
     tty: bool,
 
+    #[arg(skip)]
+    trace: Option<PathBuf>,
+
     /// The command and its arguments; a shell when there is none
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -77,6 +80,7 @@ impl Args {
             share_rw: Vec::new(),
             timeout,
             tty,
+            trace: None,
             command,
         }
     }
@@ -107,6 +111,14 @@ impl Args {
     pub(crate) fn timeout(self, seconds: u64) -> Self {
         Self {
             timeout: Some(seconds),
+            ..self
+        }
+    }
+
+    /// With the processor's registers written to this file before each piece of code of a program that has no randomized addresses.
+    pub(crate) fn trace(self, trace: PathBuf) -> Self {
+        Self {
+            trace: Some(trace),
             ..self
         }
     }
@@ -204,6 +216,7 @@ fn shape(args: &Args) -> Result<Shape> {
         cpus: args.cpus,
         memory: args.memory.clone(),
         shares,
+        trace: args.trace.clone(),
     })
 }
 

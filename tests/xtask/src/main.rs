@@ -12,6 +12,7 @@ mod fuzz;
 mod kernel;
 mod lab;
 mod lint;
+mod order;
 mod progress;
 mod soak;
 mod sys;
@@ -69,6 +70,11 @@ enum Verb {
     /// The source is Debian's linux-source package; the options, each with its reason, are in kernel-config/. A kernel is
     /// built again when its options or the version of the source change. Prints the paths of the kernels.
     Kernel(kernel::Args),
+    /// Writes vmm/start.ld, by which the functions that a start runs are together in hull
+    ///
+    /// Watches a start from a template in the lab, instruction by instruction. To be done when the start has changed much: the
+    /// page faults that `cargo xtask bench --check` counts tell.
+    Order(order::Args),
     /// Runs a command on an emulated AMD host whose KVM boots Linux; without a command, a shell
     ///
     /// The files of this machine are all there, under the same names; what the command writes is gone afterwards, except
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => bench::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Kernel(args) => kernel::run(&args),
+        Verb::Order(args) => order::run(&args),
         Verb::Lab(args) => lab::run(args),
         Verb::Inside => lab::run_inside(),
     };

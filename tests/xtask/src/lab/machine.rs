@@ -20,6 +20,9 @@ use crate::sys;
 /// would count as an instruction.
 const ICOUNT: &str = "-accel tcg -icount shift=0,sleep=off -cpu max,-erms,-fsrm";
 
+/// Registers before each piece of code that lies where Linux puts a program without randomized addresses.
+const TRACE: &str = "-d cpu,nochain -dfilter 0x7ffff7000000..0x7fffffffffff";
+
 /// Where Debian has virtiofsd.
 const SERVER: &str = "/usr/lib/qemu/virtiofsd";
 
@@ -37,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) memory: String,
     /// Directories of the outer host that the lab may write to.
     pub(crate) shares: Vec<PathBuf>,
+    /// Where to write what programs without randomized addresses run.
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// A running machine. Dropped, it is ended at once.
@@ -115,6 +120,9 @@ impl Machine {
         }
         let mut qemu = emulator::command(&system.emulator);
         qemu.args(options.iter().flat_map(|line| line.split(' ')));
+        if let Some(trace) = &shape.trace {
+            qemu.args(TRACE.split(' ')).arg("-D").arg(trace);
+        }
         // Without ACPI's interrupt routing a boot is a third shorter, but finds one CPU only.
         let routing = if shape.cpus == 1 { " acpi=noirq" } else { "" };
         qemu.arg("-kernel")
