@@ -40,6 +40,7 @@ mod login;
 mod logout;
 mod logs;
 mod man;
+mod names;
 mod network;
 mod networks;
 mod port;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::names;
 use crate::container::{Config, Container, ContainerError, Containers, Status};
 use crate::control::{Answer, ControlError, Ended, Request, Socket};
 use crate::failure::Failure;
@@ -27,17 +28,20 @@ pub(super) fn containers(root: Option<PathBuf>) -> Result<Containers, Failure> {
 
 /// The container that is meant.
 pub(super) fn find(containers: &Containers, text: &str) -> Result<Container, Failure> {
-    containers.find(text).map_err(|error| {
-        let hint = match &error {
-            ContainerError::Unknown(_) => "`hull ps --all` lists what there is.",
-            ContainerError::Ambiguous(_) => "Give more digits of the id.",
-            ContainerError::Damaged { .. } => {
-                "Nothing can be done with this container any more: remove the directory of that file."
-            }
-            _ => return Failure::new(error).code(1),
-        };
-        Failure::new(error).code(1).hint(hint)
-    })
+    containers.find(text).map_err(not_found)
+}
+
+/// Why a container was not found, and what helps.
+pub(super) fn not_found(error: ContainerError) -> Failure {
+    let hint = match &error {
+        ContainerError::Unknown(_) => "`hull ps --all` lists what there is.",
+        ContainerError::Ambiguous(_) => "Give more digits of the id.",
+        ContainerError::Damaged { .. } => {
+            "Nothing can be done with this container any more: remove the directory of that file."
+        }
+        _ => return Failure::new(error).code(1),
+    };
+    Failure::new(error).code(1).hint(hint)
 }
 
 /// Does something to each of these containers and prints what they were called by; one that fails does not keep the others.
@@ -47,15 +51,11 @@ pub(super) fn each(
     mut act: impl FnMut(&Containers, Container) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let containers = containers(root)?;
-    let mut code = ExitCode::SUCCESS;
-    for name in names {
-        let done = find(&containers, name).and_then(|container| act(&containers, container));
-        match done {
-            Ok(()) => println!("{name}"),
-            Err(failure) => code = failure.code(1).report(),
-        }
-    }
-    Ok(code)
+    let names = names.iter().map(String::as_str);
+    Ok(names::each(names, |name| {
+        act(&containers, find(&containers, name)?)?;
+        Ok(true)
+    }))
 }
 
 /// A connection to the container's supervisor, which has answered; none where it has none.

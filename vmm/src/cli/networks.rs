@@ -1,17 +1,16 @@
 //! `hull network …`: networks in which containers see each other.
 
-use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use super::names::{self, InspectArgs, LsArgs, RmArgs};
 use super::{Mac, ask};
 use crate::container::Containers;
 use crate::failure::Failure;
-use crate::listing::{self, Column, Format};
+use crate::listing::Column;
 use crate::networks::{self, Named, NetworkError, Networks};
 use crate::{human, store};
 
@@ -47,36 +46,6 @@ struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct LsArgs {
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to print: table, json, or a template such as '{{.Name}}'
-    #[arg(long, default_value = "table")]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
-struct InspectArgs {
-    /// How to print: json, or a template such as '{{.Created}}'
-    #[arg(short, long, default_value = "json")]
-    format: Format,
-    /// Names of networks
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-struct RmArgs {
-    /// Take it well when there is no such network
-    #[arg(short, long)]
-    force: bool,
-    /// Names of networks
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
 struct PruneArgs {
     /// Accepted for docker's sake: nothing is asked
     #[arg(short, long)]
@@ -94,18 +63,13 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         Verb::Create(args) => create(args, &networks),
         Verb::Ls(args) => list(args, &networks),
         Verb::Inspect(args) => inspect(args, &networks, &ask::containers(root)?),
-        Verb::Rm(args) => remove(args, &networks, &ask::containers(root)?),
+        Verb::Rm(args) => Ok(remove(args, &networks, &ask::containers(root)?)),
         Verb::Prune(_) => prune(&networks, &ask::containers(root)?),
     }
 }
 
 fn create(args: &CreateArgs, networks: &Networks) -> Result<ExitCode, Failure> {
-    let labels = args.label.iter().map(|text| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    });
-    let labels: BTreeMap<String, String> = labels.collect();
-    networks.create(&args.name, labels)?;
+    networks.create(&args.name, names::labels(&args.label))?;
     println!("{}", args.name);
     Ok(ExitCode::SUCCESS)
 }
@@ -121,15 +85,8 @@ fn describe(network: &Named) -> Value {
 }
 
 fn list(args: &LsArgs, networks: &Networks) -> Result<ExitCode, Failure> {
-    let all = networks.list()?;
-    let mut out = std::io::stdout().lock();
-    if args.quiet {
-        all.iter()
-            .try_for_each(|network| writeln!(out, "{}", network.name))?;
-    } else {
-        let rows: Vec<_> = all.iter().map(describe).collect();
-        listing::print(&mut out, &args.format, &COLUMNS, &rows)?;
-    }
+    let rows: Vec<_> = networks.list()?.iter().map(describe).collect();
+    args.print(&COLUMNS, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,47 +128,31 @@ fn inspect(
     networks: &Networks,
     containers: &Containers,
 ) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    let mut found = Vec::new();
-    for name in &args.names {
-        match networks.get(name).and_then(|one| whole(&one, containers)) {
-            Ok(document) => found.push(document),
-            Err(error) => code = Failure::new(error).code(1).report(),
-        }
-    }
-    listing::documents(&args.format, &found)?;
-    Ok(code)
+    args.print(|name| {
+        let document = networks.get(name).and_then(|one| whole(&one, containers));
+        document.map_err(Failure::new)
+    })
 }
 
-fn remove(
-    args: &RmArgs,
-    networks: &Networks,
-    containers: &Containers,
-) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for name in &args.names {
-        match networks.remove(name, containers) {
-            Ok(()) => println!("{name}"),
-            Err(NetworkError::Unknown(_)) if args.force => {}
-            Err(error) => code = Failure::new(error).code(1).report(),
-        }
-    }
-    Ok(code)
+fn remove(args: &RmArgs, networks: &Networks, containers: &Containers) -> ExitCode {
+    args.remove(|name| match networks.remove(name, containers) {
+        Ok(()) => Ok(true),
+        Err(NetworkError::Unknown(_)) if args.force => Ok(false),
+        Err(error) => Err(Failure::new(error)),
+    })
 }
 
 fn prune(networks: &Networks, containers: &Containers) -> Result<ExitCode, Failure> {
     let used = Networks::used(containers)?;
-    let mut code = ExitCode::SUCCESS;
-    for network in networks.list()? {
-        if used.contains(&network.name) {
-            continue;
-        }
-        match networks.remove(&network.name, containers) {
-            Ok(()) => println!("{}", network.name),
+    let all = networks.list()?;
+    let names = all.iter().map(|network| network.name.as_str());
+    let unused = names.filter(|name| !used.contains(*name));
+    Ok(names::each(unused, |name| {
+        match networks.remove(name, containers) {
+            Ok(()) => Ok(true),
             // Joined or removed meanwhile.
-            Err(NetworkError::InUse { .. } | NetworkError::Unknown(_)) => {}
-            Err(error) => code = Failure::new(error).code(1).report(),
+            Err(NetworkError::InUse { .. } | NetworkError::Unknown(_)) => Ok(false),
+            Err(error) => Err(Failure::new(error)),
         }
-    }
-    Ok(code)
+    }))
 }

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::ask;
 use super::ps::{self, Filter};
+use super::{ask, names};
 use crate::container::{Container, ContainerError};
 use crate::failure::Failure;
 use crate::{networks, signal, volume};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// End containers that run
+    /// End containers that run, and take it well when there is none of a name
     #[arg(short, long)]
     force: bool,
     /// Remove also their volumes that nobody named
@@ -42,20 +42,26 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    ask::each(root, &args.containers, |_, container| {
+    let containers = ask::containers(root)?;
+    let names = args.containers.iter().map(String::as_str);
+    Ok(names::each(names, |name| {
+        let container = match containers.find(name) {
+            Err(ContainerError::Unknown(_)) if args.force => return Ok(false),
+            found => found.map_err(ask::not_found)?,
+        };
         if args.force {
             ask::stop(&container, signal::KILL, Duration::ZERO)?;
         }
         match remove(&container) {
-            // It was to be removed at its end, and is.
-            Err(_) if container.config.remove && !container.is_there() => Ok(()),
-            removed => removed,
-        }?;
+            // By somebody else meanwhile, or at its end, as it was to be.
+            Err(_) if (args.force || container.config.remove) && !container.is_there() => {}
+            removed => removed?,
+        }
         if args.volumes {
             volume::remove_anonymous(&container.config.volumes);
         }
-        Ok(())
-    })
+        Ok(true)
+    }))
 }
 
 fn remove(container: &Container) -> Result<(), Failure> {

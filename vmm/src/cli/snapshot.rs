@@ -1,6 +1,5 @@
 //! `hull snapshot …`: containers as they were at one moment, to go on from.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,10 +7,11 @@ use image::{Image, RemoveError, Store};
 use serde_json::{Value, json};
 
 use super::ask;
+use super::names::{self, LsArgs, RmArgs};
 use crate::container::{Config, Container, short};
 use crate::control::{Answer, Request, Socket};
 use crate::failure::{Failure, escaped};
-use crate::listing::{self, Column, Format};
+use crate::listing::Column;
 use crate::snapshot::draft::Draft;
 use crate::snapshot::named::{self, Snapshot, SnapshotError, Snapshots};
 use crate::{human, store};
@@ -34,7 +34,7 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ls(LsArgs),
     /// Show everything that is known of snapshots
-    Inspect(InspectArgs),
+    Inspect(SumsArgs),
     /// Write a snapshot as one archive, for another store or host: its memory, processors, container and
     /// disk. Its image is not in it, and must be there where it goes on. Not packed: `| zstd` does that
     Export(stream::ExportArgs),
@@ -59,36 +59,12 @@ struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct LsArgs {
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to print: table, json, or a template such as '{{.Name}}'
-    #[arg(long, default_value = "table")]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
-struct InspectArgs {
+struct SumsArgs {
     /// Read all of them, and compare them with the sums that were noted when they were made
     #[arg(long)]
     verify: bool,
-    /// How to print: json, or a template such as '{{.Size}}'
-    #[arg(short, long, default_value = "json")]
-    format: Format,
-    /// Names of snapshots
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-struct RmArgs {
-    /// Take it well when there is no such snapshot
-    #[arg(short, long)]
-    force: bool,
-    /// Names of snapshots
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    names: names::InspectArgs,
 }
 
 const COLUMNS: [Column; 5] = [
@@ -110,7 +86,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
         Verb::Inspect(args) => inspect(args, &snapshots),
         Verb::Export(args) => stream::export(args, &snapshots),
         Verb::Import(args) => stream::import(args, &snapshots, &images),
-        Verb::Rm(args) => remove(args, &snapshots),
+        Verb::Rm(args) => Ok(remove(args, &snapshots)),
     }
 }
 
@@ -260,12 +236,6 @@ fn list(args: &LsArgs, snapshots: &Snapshots) -> Result<ExitCode, Failure> {
             Err(error) => code = refused(error).report(),
         }
     }
-    let mut out = std::io::stdout().lock();
-    if args.quiet {
-        rows.iter()
-            .try_for_each(|snapshot| writeln!(out, "{}", snapshot.name))?;
-        return Ok(code);
-    }
     let now = human::now();
     let row = |snapshot: &Snapshot| {
         let about = &snapshot.about;
@@ -279,39 +249,24 @@ fn list(args: &LsArgs, snapshots: &Snapshots) -> Result<ExitCode, Failure> {
         })
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    listing::print(&mut out, &args.format, &COLUMNS, &rows)?;
+    args.print(&COLUMNS, &rows)?;
     Ok(code)
 }
 
-fn inspect(args: &InspectArgs, snapshots: &Snapshots) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    let mut found = Vec::new();
-    for name in &args.names {
-        let snapshot = snapshots.get(name).and_then(|snapshot| {
-            let verified = if args.verify {
-                snapshot.verify()
-            } else {
-                Ok(())
-            };
-            verified.map(|()| snapshot)
-        });
-        match snapshot {
-            Ok(snapshot) => found.push(describe(&snapshot)),
-            Err(error) => code = refused(error).report(),
+fn inspect(args: &SumsArgs, snapshots: &Snapshots) -> Result<ExitCode, Failure> {
+    args.names.print(|name| {
+        let snapshot = snapshots.get(name).map_err(refused)?;
+        if args.verify {
+            snapshot.verify().map_err(refused)?;
         }
-    }
-    listing::documents(&args.format, &found)?;
-    Ok(code)
+        Ok(describe(&snapshot))
+    })
 }
 
-fn remove(args: &RmArgs, snapshots: &Snapshots) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    for name in &args.names {
-        match snapshots.remove(name) {
-            Ok(()) => println!("{name}"),
-            Err(SnapshotError::Unknown(_)) if args.force => {}
-            Err(error) => code = refused(error).report(),
-        }
-    }
-    Ok(code)
+fn remove(args: &RmArgs, snapshots: &Snapshots) -> ExitCode {
+    args.remove(|name| match snapshots.remove(name) {
+        Ok(()) => Ok(true),
+        Err(SnapshotError::Unknown(_)) if args.force => Ok(false),
+        Err(error) => Err(refused(error)),
+    })
 }

@@ -1,16 +1,15 @@
 //! `hull volume …`: directories that containers keep data in.
 
-use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::ask;
+use super::names::{self, InspectArgs, LsArgs, RmArgs};
 use crate::container::new_id;
 use crate::failure::Failure;
-use crate::listing::{self, Column, Format};
+use crate::listing::Column;
 use crate::volume::{Named, VolumeError, Volumes};
 use crate::{human, store};
 
@@ -46,36 +45,6 @@ struct CreateArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct LsArgs {
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to print: table, json, or a template such as '{{.Name}}'
-    #[arg(long, default_value = "table")]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
-struct InspectArgs {
-    /// How to print: json, or a template such as '{{.Mountpoint}}'
-    #[arg(short, long, default_value = "json")]
-    format: Format,
-    /// Names of volumes
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-struct RmArgs {
-    /// Take it well when there is no such volume
-    #[arg(short, long)]
-    force: bool,
-    /// Names of volumes
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
 struct PruneArgs {
     /// Also those that somebody named
     #[arg(short, long)]
@@ -102,11 +71,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
 }
 
 fn create(args: &CreateArgs, volumes: &Volumes) -> Result<ExitCode, Failure> {
-    let labels = args.label.iter().map(|text| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    });
-    let labels: BTreeMap<String, String> = labels.collect();
+    let labels = names::labels(&args.label);
     let _lock = volumes.hold()?;
     let made = match &args.name {
         Some(name) => volumes.create(name, labels, false)?,
@@ -129,58 +94,37 @@ fn describe(volume: &Named) -> Value {
 }
 
 fn list(args: &LsArgs, volumes: &Volumes) -> Result<ExitCode, Failure> {
-    let all = volumes.list()?;
-    let mut out = std::io::stdout().lock();
-    if args.quiet {
-        all.iter()
-            .try_for_each(|volume| writeln!(out, "{}", volume.name))?;
-    } else {
-        let rows: Vec<_> = all.iter().map(describe).collect();
-        listing::print(&mut out, &args.format, &COLUMNS, &rows)?;
-    }
+    let rows: Vec<_> = volumes.list()?.iter().map(describe).collect();
+    args.print(&COLUMNS, &rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn inspect(args: &InspectArgs, volumes: &Volumes) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
-    let mut found = Vec::new();
-    for name in &args.names {
-        match volumes.get(name) {
-            Ok(volume) => found.push(describe(&volume)),
-            Err(error) => code = Failure::new(error).code(1).report(),
-        }
-    }
-    listing::documents(&args.format, &found)?;
-    Ok(code)
+    args.print(|name| Ok(describe(&volumes.get(name)?)))
 }
 
 fn remove(args: &RmArgs, volumes: &Volumes, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let containers = ask::containers(root)?;
-    let mut code = ExitCode::SUCCESS;
-    for name in &args.names {
-        match volumes.remove(name, &containers) {
-            Ok(()) => println!("{name}"),
-            Err(VolumeError::Unknown(_)) if args.force => {}
-            Err(error) => code = Failure::new(error).code(1).report(),
-        }
-    }
-    Ok(code)
+    Ok(args.remove(|name| match volumes.remove(name, &containers) {
+        Ok(()) => Ok(true),
+        Err(VolumeError::Unknown(_)) if args.force => Ok(false),
+        Err(error) => Err(Failure::new(error)),
+    }))
 }
 
 fn prune(args: &PruneArgs, volumes: &Volumes, root: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let containers = ask::containers(root)?;
     let used = Volumes::used(&containers)?;
-    let mut code = ExitCode::SUCCESS;
-    for volume in volumes.list()? {
-        if used.contains(&volume.name) || !(args.all || volume.about.anonymous) {
-            continue;
-        }
-        match volumes.remove(&volume.name, &containers) {
-            Ok(()) => println!("{}", volume.name),
+    let all = volumes.list()?;
+    let goes =
+        |volume: &&Named| !used.contains(&volume.name) && (args.all || volume.about.anonymous);
+    let unused = all.iter().filter(goes).map(|volume| volume.name.as_str());
+    Ok(names::each(unused, |name| {
+        match volumes.remove(name, &containers) {
+            Ok(()) => Ok(true),
             // Taken or removed meanwhile.
-            Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => {}
-            Err(error) => code = Failure::new(error).code(1).report(),
+            Err(VolumeError::InUse { .. } | VolumeError::Unknown(_)) => Ok(false),
+            Err(error) => Err(Failure::new(error)),
         }
-    }
-    Ok(code)
+    }))
 }
