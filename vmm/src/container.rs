@@ -239,6 +239,18 @@ impl Container {
         self.write_json(CONFIG, &self.config)
     }
 
+    /// The same for one that others may remove meanwhile, which then stays removed: it loses its lock before its configuration.
+    fn change_config(&self) -> Result<(), ContainerError> {
+        let written = self.set_config();
+        match self.lock_file(OFlags::empty()) {
+            Ok(_) => written,
+            Err(error) => {
+                self.clear()?;
+                Err(error)
+            }
+        }
+    }
+
     /// Reads its configuration anew, which others may have changed.
     pub(crate) fn reload(&mut self) -> Result<(), ContainerError> {
         if let Some(config) = self.read_json(CONFIG)? {
@@ -294,6 +306,12 @@ impl Container {
 
     /// Removes it, the caller being its supervisor. Follows no link, and leaves what it does not know.
     pub(crate) fn remove(&self, _supervision: &Supervision) -> Result<(), ContainerError> {
+        self.clear()?;
+        events::note(self, "destroy", None);
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), ContainerError> {
         // Without its configuration it is none any more, whatever happens after.
         let files = [
             CONFIG,
@@ -308,7 +326,8 @@ impl Container {
         ];
         let rotated = log::older(Path::new(log::NAME), self.config.log_limits);
         let files = files.map(PathBuf::from).into_iter().chain(rotated);
-        for name in files.chain([PathBuf::from(LOCK)]) {
+        // Once more: one that somebody changes just now.
+        for name in files.chain([LOCK, CONFIG].map(PathBuf::from)) {
             match rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => {
@@ -317,13 +336,10 @@ impl Container {
                 }
             }
         }
-        events::note(self, "destroy", None);
-        match std::fs::remove_dir(&self.path) {
-            // Whoever makes a container clears away what has none of the files.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.failed("Removing", "", error))
-            }
-            _ => Ok(()),
+        match rustix::fs::rmdir(&self.path) {
+            // What somebody writes just now goes with them, or by whoever makes a container.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
+            Err(error) => Err(self.failed("Removing", "", error.into())),
         }
     }
 

@@ -125,7 +125,7 @@ impl Containers {
             return Err(ContainerError::NameTaken { name, id });
         }
         let before = std::mem::replace(&mut container.config.name, name.to_owned());
-        container.set_config()?;
+        container.change_config()?;
         events::note(container, "rename", Some(("oldName", before)));
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Containers {
         }
         let name = container.config.name.clone();
         container.config = Config { name, ..config };
-        container.set_config()?;
+        container.change_config()?;
         events::note(container, "update", None);
         Ok(())
     }
@@ -218,8 +218,11 @@ impl Containers {
             return;
         };
         for path in entries.flatten().map(|entry| entry.path()) {
-            let config = path.join(super::CONFIG).symlink_metadata();
-            if !config.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let misses = |name: &&str| {
+                let file = path.join(name).symlink_metadata();
+                file.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            };
+            if ![super::CONFIG, super::LOCK].iter().any(misses) {
                 continue;
             }
             let Ok(files) = std::fs::read_dir(&path) else {

@@ -145,6 +145,31 @@ fn what_was_to_be_removed_at_its_end_is_removed_by_who_looks() {
 }
 
 #[test]
+fn what_is_removed_while_it_is_changed_stays_removed() {
+    let (place, containers) = home();
+    let (mut made, supervision) = containers.create(config("name"), &task()).unwrap();
+    let directory = place.path().join("containers").join(&made.config.id);
+    drop(supervision);
+    // Who removes it has come to its lock.
+    for name in [CONFIG, LOCK] {
+        std::fs::remove_file(directory.join(name)).unwrap();
+    }
+    let renamed = containers.rename(&mut made, "other");
+    assert!(matches!(renamed, Err(ContainerError::Unknown(_))));
+    assert!(!directory.exists());
+    let same = made.config.clone();
+    let changed = containers.change(&mut made, same, None);
+    assert!(matches!(changed, Err(ContainerError::Unknown(_))));
+    // Who changed it died before it saw that.
+    let (left, supervision) = containers.create(config("left"), &task()).unwrap();
+    let directory = place.path().join("containers").join(&left.config.id);
+    drop(supervision);
+    std::fs::remove_file(directory.join(LOCK)).unwrap();
+    containers.create(config("next"), &task()).unwrap();
+    assert!(!directory.exists());
+}
+
+#[test]
 fn removing_follows_no_link() {
     let (place, containers) = home();
     let (made, supervision) = containers.create(config("name"), &task()).unwrap();
