@@ -69,6 +69,25 @@ fn each_copy_runs_its_command_and_goes() {
     assert_eq!(store.exec("stays", "cat /file"), "seed\n");
 }
 
+/// As many as are worth it to save the first once more, for what the others begin with.
+#[test]
+fn many_copies_differ_from_the_first_as_few_do() {
+    const NUMBER: usize = 40;
+    let store = Store::new("clone-many");
+    store.run("source", WRITES_IN_MEMORY, WAITS);
+    let script = "echo $HULL_CLONE $(cat /file); echo $HULL_CLONE > /file; cat /file";
+    let number = NUMBER.to_string();
+    let clone = ["clone", "--rm", "-n", &number, "source", "sh", "-c", script];
+    let outcome = store.hull(&clone).finish();
+    let out = outcome.exits(0).out();
+    let lines: BTreeSet<&str> = out.lines().collect();
+    let wanted = (1..=NUMBER).flat_map(|copy| [format!("{copy} seed"), copy.to_string()]);
+    let wanted: BTreeSet<String> = wanted.collect();
+    assert!(lines.iter().copied().eq(&wanted), "{lines:?}");
+    assert_eq!(store.containers(), 1);
+    nothing_is_left_of_the_save(&store);
+}
+
 #[test]
 fn copies_end_with_the_command_that_wanted_them() {
     let store = Store::new("clone-killed");

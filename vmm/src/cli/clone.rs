@@ -4,12 +4,17 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::run::restore::{self, Copy};
 use super::{ask, create, snapshot};
 use crate::container::{self, Container};
 use crate::control::{Request, Socket};
 use crate::failure::{self, Failure};
+use crate::snapshot::draft::Draft;
 use crate::snapshot::named::{Snapshot, Snapshots};
 use crate::{store, supervise};
 
@@ -35,6 +40,11 @@ pub(super) struct Args {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
+
+/// Bytes of a saved machine for each of its copies, up to which it takes less time to learn from the first than the others save.
+const WORTH_LEARNING: u64 = 1 << 20;
+/// The first one's command may take so long before the others begin: they all run at once, whatever it waits for.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// Copies that begin at a time, for each processor: with more, the first of them would wait for the last.
 const AT_A_TIME: usize = 8;
@@ -111,9 +121,33 @@ impl Copies<'_> {
             let socket =
                 supervise::start(container, supervision, task, parts, saved, &first, sockets)?;
             sockets.push(socket);
+            if number == 1 && found.bytes <= u64::from(args.number) * WORTH_LEARNING {
+                self.announce_but(0);
+                // Without it the others are only slower.
+                let _ = self.learn(&draft);
+            }
             self.announce_but(AT_A_TIME * processors);
         }
         Ok(())
+    }
+
+    /// Has the others begin with what the first, and its command, has written of its memory. Where that command has not ended there
+    /// is nothing to learn: nothing else can be begun in a copy while it is saved.
+    fn learn(&self, draft: &Draft) -> Result<(), Failure> {
+        let Some(command) = self.commands.first() else {
+            return Ok(());
+        };
+        let command = pidfd_open(Pid::from_child(command), PidfdFlags::empty())?;
+        let limit = Timespec::try_from(HEAD_START).ok();
+        if poll(&mut [PollFd::new(&command, PollFlags::IN)], limit.as_ref())? == 0 {
+            return Ok(());
+        }
+        let root = Some(self.directory.clone());
+        let first = self.ids.first().map_or("", String::as_str);
+        let first = ask::find(&ask::containers(root.clone())?, first)?;
+        let snapshots = Snapshots::of(&self.directory);
+        let now = snapshot::save(&first, &snapshots, &container::new_id()?, false, root)?;
+        draft.learn(&now.memory).map_err(Failure::new)
     }
 
     /// Waits for all but the last few to run, and tells of each or has its command run.

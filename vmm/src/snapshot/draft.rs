@@ -2,15 +2,16 @@
 //! it is whole and durable. What a maker that was killed has left is known by that nobody holds its lock.
 
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, fallocate};
 use rustix::io::Errno;
 
-use super::{CONTAINER, DISK, MACHINE, MEMORY};
+use super::{CONTAINER, DISK, FormatError, MACHINE, MEMORY, Parts};
+use crate::machine::memory::Pages;
 use crate::vmm::Rest;
 
 /// Where those are that are being made, in the directory of those that are. None is called so.
@@ -90,9 +91,30 @@ impl Draft {
         self.directory.as_fd()
     }
 
-    /// Gives its `machine` another content.
-    pub(crate) fn replace_machine(&self, bytes: &[u8]) -> io::Result<()> {
-        self.machine.set_len(bytes.len() as u64)?;
+    /// Notes in `machine` that every copy writes what one of them has written, whose memory is now this; what none writes the host
+    /// keeps in large pages, where it can. For a machine that nobody reads meanwhile.
+    pub(crate) fn learn(&self, memory: &File) -> Result<(), FormatError> {
+        let pages = Pages::written(&self.memory, memory)?;
+        let _ = pages.leave_large(&self.memory);
+        // Where the file is read goes on where it was written, in all processes.
+        (&self.machine).rewind()?;
+        let bytes = super::read(&self.machine)?;
+        let saved = Parts {
+            pages: &pages.encode(),
+            ..super::decode(&bytes)?
+        };
+        Ok(self.replace_machine(&super::encode(&saved))?)
+    }
+
+    /// Gives its `machine` another content. On a full disk it keeps the one that it has.
+    pub(super) fn replace_machine(&self, bytes: &[u8]) -> io::Result<()> {
+        let length = bytes.len() as u64;
+        match fallocate(&self.machine, FallocateFlags::KEEP_SIZE, 0, length) {
+            // Some file systems cannot say beforehand.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.machine.set_len(length)?;
         self.machine.write_all_at(bytes, 0)
     }
 

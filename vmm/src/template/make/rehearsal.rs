@@ -12,9 +12,7 @@ use rustix::fs::MemfdFlags;
 use super::{LIMIT, MakeError, wait};
 use crate::agent::{self, Connection, Next, Task};
 use crate::launch::{Accepted, Vmm};
-use crate::machine::memory::Pages;
 use crate::snapshot::draft::Draft;
-use crate::snapshot::{self, Parts as Saved};
 use crate::supervise::Own;
 use crate::template::Model;
 use crate::vmm::{Goal, Order, Rest, Word};
@@ -30,8 +28,7 @@ pub(super) fn rehearse(
     task: &Task,
 ) -> Result<(), MakeError> {
     // Where the file is read goes on where it was written, in all processes.
-    let mut machine = &draft.machine;
-    machine.rewind()?;
+    (&draft.machine).rewind()?;
     let goal = Goal::Restore {
         rest: draft.rest()?,
         or_boot: true,
@@ -46,17 +43,7 @@ pub(super) fn rehearse(
     let deadline = Instant::now() + LIMIT;
     let played = play(&mut vmm, task, deadline).and_then(|()| memory(&mut vmm, deadline));
     vmm.kill();
-    let pages = Pages::written(&draft.memory, &played?)?;
-    // What the host cannot do stays as it is.
-    let _ = pages.leave_large(&draft.memory);
-    machine.rewind()?;
-    let bytes = snapshot::read(machine)?;
-    let saved = Saved {
-        pages: &pages.encode(),
-        ..snapshot::decode(&bytes)?
-    };
-    draft.replace_machine(&snapshot::encode(&saved))?;
-    Ok(())
+    Ok(draft.learn(&played?)?)
 }
 
 /// Runs the container until its process has ended. The machine waits then for its host to take note.
