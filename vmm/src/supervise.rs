@@ -6,11 +6,10 @@ use std::process;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use protocol::{Status as ProcessStatus, Work};
+use protocol::Status as ProcessStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::{Agent, AgentError, Client, SharedLog, Signals, Task, Watcher};
-use crate::config::VmConfig;
 use crate::container::log::Log;
 use crate::container::{Config, Container, LogDriver, State, Status, Supervision, Way, events};
 use crate::control::{Ended, Listener, Request, Socket};
@@ -26,8 +25,10 @@ use crate::vmm::{Goal, Rest};
 use crate::{human, networks, sys, uplink, volume};
 
 mod parts;
+mod work;
 
 pub(crate) use parts::{Own, Parts, kernel, missing};
+pub(crate) use work::work;
 
 /// The wait before a container is started again; doubled each time, up to [`LONGEST_WAIT`], as docker does.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -88,85 +89,6 @@ fn let_go_first(told: &[Socket]) {
         .map(|socket| PollFd::new(socket, PollFlags::empty()))
         .collect();
     let _ = poll(&mut closed, limit.as_ref());
-}
-
-/// Boots a machine with the disks of a container that does not run, in a process of its own, for this one piece of work.
-/// Gives a connection that is attached to it. To be called while this process has one thread.
-#[expect(clippy::exit, reason = "the child of a fork has nothing to go back to")]
-pub(crate) fn work(
-    container: &Container,
-    supervision: Supervision,
-    mut task: Task,
-    parts: &Parts,
-    work: Work,
-) -> Result<Socket, Failure> {
-    let (ours, theirs) = Socket::pair()?;
-    let (stdin, bound) = (matches!(work, Work::Unpack { .. }), true);
-    ours.send(&Request::Attach { stdin, bound }, None)?;
-    (task.process.stdin, task.process.terminal) = (stdin, None);
-    match sys::fork()? {
-        sys::Forked::Parent => Ok(ours),
-        sys::Forked::Child => {
-            drop(ours);
-            leave_the_user(container.config.machine.kernel_log);
-            let mut clients = vec![Client::first(theirs)];
-            let ended = alone(container, task, parts, work, &mut clients);
-            drop(supervision);
-            for client in clients {
-                client.ended(&ended);
-            }
-            process::exit(0);
-        }
-    }
-}
-
-/// The life of a machine that is for one piece of work.
-fn alone(
-    container: &Container,
-    mut task: Task,
-    parts: &Parts,
-    work: Work,
-    clients: &mut Vec<Client>,
-) -> Ended {
-    // It runs nothing that could want a network.
-    task.container.network = None;
-    let machine = VmConfig {
-        network: None,
-        volumes: false,
-        ..container.config.machine.clone()
-    };
-    let booted = Signals::catch().map_err(Failure::from);
-    let booted = booted.and_then(|signals| {
-        // Its root, and no volume.
-        let shares = container.config.rootfs.iter().map(volume::share);
-        let own = Own {
-            outside: Outside {
-                shares: shares.collect::<Result<_, _>>()?,
-                ..Outside::default()
-            },
-            disk: container.disk()?,
-        };
-        Ok((signals, parts.launch(&machine, own, Goal::Boot)?))
-    });
-    let (mut signals, mut vmm) = match booted {
-        Ok(booted) => booted,
-        Err(failure) => return ended(Err(failure)),
-    };
-    let mut told = false;
-    let watcher = Watcher {
-        container: None,
-        listener: None,
-        clients,
-        told: &mut told,
-    };
-    let agent = Agent::new(&mut vmm, task, &mut signals, watcher, &None);
-    match agent.of_work(work).run() {
-        Ok(outcome) => ended(Ok(outcome.status)),
-        Err(error) => {
-            vmm.kill();
-            ended(Err(error.into_failure()))
-        }
-    }
 }
 
 struct Supervisor {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,8 +15,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Card, Cidr, Way};
+use super::Card;
 use crate::publish::{self, Publish};
+
+mod answer;
+
+pub(super) use answer::Dns;
+use answer::{Answer, complaint};
 
 /// Where lists are, and where plugins, unless the environment says otherwise: CNI's own place, and where distributions put them.
 const LISTS: &str = "/etc/cni/net.d";
@@ -85,71 +90,6 @@ pub(crate) struct Place {
     arguments: String,
     /// What the plugins gave.
     result: Option<Value>,
-}
-
-/// What the last plugin answers, as far as it is for the container.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    interfaces: Vec<Interface>,
-    ips: Vec<Own>,
-    routes: Vec<Route>,
-    dns: Dns,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Interface {
-    name: String,
-    sandbox: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Own {
-    address: String,
-    gateway: Option<IpAddr>,
-    interface: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Route {
-    dst: String,
-    gw: Option<IpAddr>,
-}
-
-/// How names are resolved.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(super) struct Dns {
-    pub(super) nameservers: Vec<String>,
-    domain: String,
-    search: Vec<String>,
-    options: Vec<String>,
-}
-
-impl Dns {
-    /// As resolv.conf(5) has it.
-    pub(super) fn text(&self) -> String {
-        let mut lines: Vec<String> = Vec::new();
-        lines.extend(
-            self.nameservers
-                .iter()
-                .map(|server| format!("nameserver {server}")),
-        );
-        if !self.domain.is_empty() {
-            lines.push(format!("domain {}", self.domain));
-        }
-        for (keyword, words) in [("search", &self.search), ("options", &self.options)] {
-            if !words.is_empty() {
-                lines.push(format!("{keyword} {}", words.join(" ")));
-            }
-        }
-        // A word with a line's end in it would be a line of its own.
-        lines
-            .iter()
-            .map(|line| line.replace(char::is_control, " ") + "\n")
-            .collect()
-    }
 }
 
 /// A variable of the environment, or what is so without it.
@@ -438,63 +378,6 @@ fn ends(process: Pid) -> io::Result<bool> {
     let mut ready = [PollFd::new(&process, PollFlags::IN)];
     let limit = Timespec::try_from(LIMIT).map_err(io::Error::other)?;
     Ok(poll(&mut ready, Some(&limit))? != 0)
-}
-
-/// What a plugin says of why it failed.
-fn complaint(answer: &[u8], status: ExitStatus) -> String {
-    let said: Option<Value> = serde_json::from_slice(answer).ok();
-    let word = |key| {
-        said.as_ref()?
-            .get(key)?
-            .as_str()
-            .filter(|text| !text.is_empty())
-    };
-    match (word("msg"), word("details")) {
-        (Some(text), Some(more)) => format!("{text} ({more})"),
-        (Some(text), None) => text.to_owned(),
-        (None, _) => format!("nothing, and ended with {status}"),
-    }
-}
-
-impl Answer {
-    fn card(self) -> Result<(Card, Dns), CniError> {
-        let odd = |text: &str| {
-            let message = format!("{text:?} is no address with the length of its network");
-            CniError::Result(serde::de::Error::custom(message))
-        };
-        let cidr = |text: &str| text.parse::<Cidr>().map_err(|_| odd(text));
-        let interfaces = self.interfaces;
-        let is_own = |own: &&Own| {
-            let interface = own.interface.and_then(|index| interfaces.get(index));
-            interface.is_none_or(|one| !one.sandbox.is_empty() && one.name == DEVICE)
-        };
-        let (mut card, mut routers) = (Card::default(), Vec::new());
-        for own in self.ips.iter().filter(is_own) {
-            card.addresses.push(cidr(&own.address)?);
-            routers.extend(own.gateway);
-        }
-        for route in &self.routes {
-            let to = cidr(&route.dst)?;
-            // Where a route names no router, it is that of the addresses.
-            let mut others = routers.iter().copied();
-            let by = route
-                .gw
-                .or_else(|| others.find(|by| by.is_ipv4() == to.address.is_ipv4()));
-            let near = |by: IpAddr| card.addresses.iter().any(|own| own.has(by));
-            if let Some(by) = by.filter(|by| !near(*by)) {
-                // Then it is on the link all the same.
-                let link = Way {
-                    to: Cidr::alone(by),
-                    by: None,
-                };
-                if !card.ways.contains(&link) {
-                    card.ways.push(link);
-                }
-            }
-            card.ways.push(Way { to, by });
-        }
-        Ok((card, self.dns))
-    }
 }
 
 #[cfg(test)]
