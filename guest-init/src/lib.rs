@@ -45,7 +45,8 @@ use rustix::system::RebootCommand;
 
 use host::{Host, Lost};
 use root::Root;
-use supervise::{Dial, Supervisor, failed};
+use streams::Dial;
+use supervise::{Supervisor, failed};
 
 /// pid 1's life. It ends with the machine's.
 pub fn main() -> ! {

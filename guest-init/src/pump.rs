@@ -21,10 +21,11 @@ const TURN: usize = 16;
 /// A stream, and what is at its two ends.
 #[derive(Debug)]
 pub struct Pump {
-    socket: OwnedFd,
+    /// None as long as nothing was written that it would carry.
+    socket: Option<OwnedFd>,
     /// The process's pipe, or the terminal it is behind.
     local: OwnedFd,
-    stream: Stream,
+    attach: Attach,
     inward: bool,
     /// What is left of the first frame; nothing goes before it.
     opening: Vec<u8>,
@@ -46,6 +47,8 @@ pub enum End {
 pub enum Progress {
     /// Nothing moves until something happens at one end.
     Waiting,
+    /// There is something to move, and no connection yet.
+    Dial,
     /// There is more to move right now.
     More,
     /// Over: everything was moved, or one side no longer takes part. Drop the pump: that tells the other side.
@@ -53,31 +56,26 @@ pub enum Progress {
 }
 
 impl Pump {
-    /// A pump between a pipe and a socket that may still be connecting. Neither may block.
-    ///
-    /// # Errors
-    /// None in practice: the first frame is small.
-    pub fn pipe(attach: Attach, socket: OwnedFd, pipe: OwnedFd) -> Result<Self, FrameError> {
-        let opening = protocol::encode(&Opening::Attach(attach))?;
-        let inward = attach.stream == Stream::Stdin;
-        Ok(Self {
-            socket,
+    /// A pump between a pipe, which does not block, and the host, to which it has no connection yet.
+    #[must_use]
+    pub fn pipe(attach: Attach, pipe: OwnedFd) -> Self {
+        Self {
+            socket: None,
             local: pipe,
-            stream: attach.stream,
-            inward,
-            opening,
+            attach,
+            inward: attach.stream == Stream::Stdin,
+            opening: Vec::new(),
             relay: None,
-        })
+        }
     }
 
-    /// Goes on over another connection, which may still be under way: the host of the first has gone.
+    /// Goes on over this connection, which may still be under way and does not block: the first one, or one to another host.
     ///
     /// # Errors
     /// None in practice: the first frame is small.
-    pub fn redial(&mut self, process: ProcessId, socket: OwnedFd) -> Result<(), FrameError> {
-        let stream = self.stream;
-        self.opening = protocol::encode(&Opening::Attach(Attach { process, stream }))?;
-        self.socket = socket;
+    pub fn connect(&mut self, socket: OwnedFd) -> Result<(), FrameError> {
+        self.opening = protocol::encode(&Opening::Attach(self.attach))?;
+        self.socket = Some(socket);
         Ok(())
     }
 
@@ -91,25 +89,24 @@ impl Pump {
         sockets: [OwnedFd; 2],
         terminals: [OwnedFd; 2],
     ) -> Result<[Self; 2], FrameError> {
-        let opening = protocol::encode(&Opening::Attach(Attach {
-            process,
-            stream: Stream::Terminal,
-        }))?;
+        let stream = Stream::Terminal;
+        let attach = Attach { process, stream };
+        let opening = protocol::encode(&Opening::Attach(attach))?;
         let ([out_socket, in_socket], [from, to]) = (sockets, terminals);
         let relay = || Some(Relay::default());
         Ok([
             Self {
-                socket: out_socket,
+                socket: Some(out_socket),
                 local: from,
-                stream: Stream::Terminal,
+                attach,
                 inward: false,
                 opening,
                 relay: relay(),
             },
             Self {
-                socket: in_socket,
+                socket: Some(in_socket),
                 local: to,
-                stream: Stream::Terminal,
+                attach,
                 inward: true,
                 opening: Vec::new(),
                 relay: relay(),
@@ -117,14 +114,21 @@ impl Pump {
         ])
     }
 
-    /// The two descriptors to watch, for everything and edge-triggered.
-    #[must_use]
-    pub fn ends(&self) -> [(End, &OwnedFd); 2] {
-        [(End::Socket, &self.socket), (End::Local, &self.local)]
+    /// The descriptors to watch, for everything and edge-triggered.
+    pub fn ends(&self) -> impl Iterator<Item = (End, &OwnedFd)> {
+        let socket = self.socket.iter().map(|socket| (End::Socket, socket));
+        socket.chain([(End::Local, &self.local)])
     }
 
     /// What an event means: whether one side has left, else moves what can be moved.
     pub fn happened(&mut self, end: End, flags: EventFlags) -> Progress {
+        if self.socket.is_none() {
+            return match self.step() {
+                // Nobody can write any more.
+                Progress::Waiting if flags.contains(EventFlags::HUP) => Progress::Done,
+                progress => progress,
+            };
+        }
         let gone = match (end, self.inward) {
             // The host wants no more, or the connection was refused. (It may end a terminal's input alone.)
             (End::Socket, false) if self.relay.is_none() => {
@@ -147,15 +151,23 @@ impl Pump {
 
     /// Whether the host's end takes nothing any more: sending nothing fails then.
     fn is_refused(&self) -> bool {
-        let sent = rustix::net::send(&self.socket, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-        matches!(sent, Err(Errno::PIPE | Errno::NOTCONN | Errno::CONNRESET))
+        self.socket.as_ref().is_some_and(|socket| {
+            let sent = rustix::net::send(socket, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            matches!(sent, Err(Errno::PIPE | Errno::NOTCONN | Errno::CONNRESET))
+        })
     }
 
     /// Moves what can be moved now.
     pub fn step(&mut self) -> Progress {
+        let Some(socket) = &self.socket else {
+            return match self.is_drained() {
+                true => Progress::Waiting,
+                false => Progress::Dial,
+            };
+        };
         while !self.opening.is_empty() {
             match rustix::net::send(
-                &self.socket,
+                socket,
                 &self.opening,
                 SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
             ) {
@@ -166,9 +178,9 @@ impl Pump {
             }
         }
         let (from, to) = if self.inward {
-            (&self.socket, &self.local)
+            (socket, &self.local)
         } else {
-            (&self.local, &self.socket)
+            (&self.local, socket)
         };
         for _ in 0..TURN {
             let moved = match &mut self.relay {
@@ -194,7 +206,13 @@ impl Pump {
         Progress::More
     }
 
-    /// Whether the host has been told what this connection is.
+    /// Whether it has a connection, which the host has been told of or soon is.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Whether the host knows what its connection is, if it has one.
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.opening.is_empty()

@@ -22,7 +22,7 @@ use crate::host::{Host, Lost};
 use crate::process::{Launch, Stdio};
 use crate::pump::Pump;
 use crate::root::{Base, Layers};
-use crate::streams::Streams;
+use crate::streams::{Dial, Streams};
 use crate::sys::{self, Pid};
 use crate::terminal::{self, Terminal};
 use crate::work;
@@ -30,9 +30,6 @@ use crate::work;
 pub use ending::failed;
 use ending::{has_starved, kill_all, status_of};
 use rest::Rest;
-
-/// Makes a connection to the host that does not block and may still be under way.
-pub type Dial = fn() -> Result<OwnedFd, Errno>;
 
 /// Init's life after the root is furnished.
 #[derive(Debug)]
@@ -108,7 +105,7 @@ impl Supervisor {
                 epoll,
                 children,
                 processes: Vec::new(),
-                streams: Streams::new(FIRST_STREAM),
+                streams: Streams::new(FIRST_STREAM, dial),
                 first,
                 rest: Rest::No,
             }),
@@ -166,6 +163,12 @@ impl Supervisor {
         let mut pumps = Vec::with_capacity(3);
         let started = self
             .pipes(id, work::reads(work), 0, &mut pumps)
+            // Who asked for it waits for its streams before anything else.
+            .and_then(|stdio| {
+                let mut pumps = pumps.iter_mut().filter(|pump| !pump.is_connected());
+                pumps.try_for_each(|pump| self.streams.dial(pump))?;
+                Ok(stdio)
+            })
             .and_then(|stdio| work::start(work, stdio, self.layers.as_ref()))
             .map_err(StartError::from)
             .and_then(|pid| self.watch(id, pid, pumps, None));
@@ -245,7 +248,6 @@ impl Supervisor {
         uid: u32,
         pumps: &mut Vec<Pump>,
     ) -> Result<OwnedFd, SetupError> {
-        let socket = (self.dial)().map_err(refused("dial the host"))?;
         let (reader, writer) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(refused("make a pipe"))?;
         let (ours, theirs) = if stream == Stream::Stdin {
@@ -260,8 +262,12 @@ impl Supervisor {
             rustix::fs::fchown(&ours, Some(Uid::from_raw(uid)), None::<Gid>)
                 .map_err(refused("set up a pipe"))?;
         }
-        let pump = Pump::pipe(Attach { process, stream }, socket, ours);
-        pumps.push(pump.map_err(|_| refused("set up a stream")(Errno::INVAL))?);
+        let mut pump = Pump::pipe(Attach { process, stream }, ours);
+        if pump.is_inward() {
+            // The host speaks first.
+            self.streams.dial(&mut pump)?;
+        }
+        pumps.push(pump);
         Ok(theirs)
     }
 
@@ -280,7 +286,7 @@ impl Supervisor {
             Err(errno) => return Err(Lost::Failed(errno.into())),
         }
         if has_more {
-            self.streams.go_on();
+            self.streams.go_on(&self.epoll);
         }
         for event in &events {
             match event.data.u64() {
@@ -374,7 +380,8 @@ impl Supervisor {
     fn settle(&mut self) -> Result<(), Lost> {
         for running in core::mem::take(&mut self.processes) {
             match running.ended {
-                Some((status, tsc)) if self.streams.finish(&running.streams) => {
+                Some((status, tsc)) if self.streams.finish(&self.epoll, &running.streams) => {
+                    let outputs = self.streams.told(&running.streams);
                     // After this round's events: one of them may still name a slot.
                     self.streams.release(&running.streams);
                     let process = running.id;
@@ -388,6 +395,7 @@ impl Supervisor {
                         process,
                         status,
                         tsc,
+                        outputs,
                     })?;
                 }
                 _ => self.processes.push(self.hang_up(running)),

@@ -3,10 +3,8 @@
 #[expect(dead_code, reason = "other tests use more of it")]
 mod guest;
 
-use std::io::Read;
-
 use guest::{Guest, process, sh};
-use protocol::{Failure, FromGuest, FromHost, Process, ProcessId, Status, Stream};
+use protocol::{Failure, FromGuest, FromHost, Process, ProcessId, Status};
 
 fn numbered(id: u32, mut process: Process) -> Process {
     process.id = ProcessId(id);
@@ -17,21 +15,9 @@ fn numbered(id: u32, mut process: Process) -> Process {
 fn complete(guest: &mut Guest, process: Process) -> (String, Status) {
     let id = process.id;
     guest.exec(process);
-    let mut output = String::new();
-    guest
-        .stream_of(id, Stream::Stdout)
-        .read_to_string(&mut output)
-        .unwrap();
-    guest
-        .stream_of(id, Stream::Stderr)
-        .read_to_string(&mut output)
-        .unwrap();
-    match guest.receive() {
-        Some(FromGuest::Exited {
-            process, status, ..
-        }) if process == id => (output, status),
-        other => panic!("{other:?}"),
-    }
+    let end = guest.end_of(id);
+    let output = [end.stdout, end.stderr].concat();
+    (String::from_utf8(output).unwrap(), end.status)
 }
 
 #[test]

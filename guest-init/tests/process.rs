@@ -19,6 +19,21 @@ fn output_and_exit_code_come_back() {
 }
 
 #[test]
+fn a_stream_has_a_connection_from_its_first_byte_on() {
+    let mut guest = Guest::run(sh("exec >&-; echo one >&2; sleep 0.2; echo two >&2"));
+    let mut stderr = guest.stream(Stream::Stderr);
+    let mut first = [0; 4];
+    stderr.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"one\n");
+    let end = guest.end_of(ProcessId(1));
+    assert_eq!((end.stdout.len(), end.status), (0, Status::Code(0)));
+    assert_eq!(guest.outputs(ProcessId(1)), 1, "for standard error alone");
+    let mut quiet = Guest::run(process(&["true"]));
+    assert_eq!(quiet.end_of(ProcessId(1)).status, Status::Code(0));
+    assert_eq!(quiet.outputs(ProcessId(1)), 0);
+}
+
+#[test]
 fn input_reaches_the_process_and_ends() {
     let mut wanted = sh("sort -n | tail -1; echo done");
     wanted.stdin = true;

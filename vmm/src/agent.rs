@@ -6,14 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use protocol::{
-    AGENT_PORT, Container, ENTROPY, FromGuest, FromHost, Hello, Opening, Process, ProcessId,
-    Renewal, Status, Stream, Work,
-};
+use protocol::{Container, FromGuest, FromHost, Process, ProcessId, Status, Stream, Work};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{Accepted, Vmm};
+use crate::launch::Vmm;
 use crate::resolving::Following;
 use crate::vmm::Word;
 
@@ -23,6 +20,7 @@ mod ending;
 mod fan;
 mod further;
 mod health;
+mod opening;
 mod ready;
 mod saving;
 mod signals;
@@ -34,18 +32,17 @@ pub(crate) use ending::{AgentError, Outcome};
 use fan::Fan;
 pub(crate) use fan::SharedLog;
 use health::Checks;
+pub(crate) use opening::renewal;
 pub(crate) use ready::ready;
 use saving::Saving;
 pub(crate) use signals::{Signals, asks_to_end, tells_of_window};
 pub(crate) use streams::{Output, Sink, serve_stdin};
 
-/// From the start of the VMM to guest init's first word: a boot takes tens of
-/// milliseconds, on an emulated processor seconds.
-const BOOT_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
+/// From the start of the VMM to guest init's first word: a boot takes tens of milliseconds, on an emulated processor seconds, and
+/// beside forty others there a minute.
+const BOOT_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 180 });
 /// How long the streams of a process that has exited may stay open without a byte.
 pub(crate) const DRAIN_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5000 });
-/// Connections whose opening frame has not arrived yet. Guest init opens four at most for a process.
-const MOST_PENDING: usize = 32;
 
 /// What is to be run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +65,8 @@ pub(crate) struct Agent<'a> {
     /// The first process's output: where it goes, and where it comes from once the guest has connected it.
     fans: Vec<Fan>,
     outputs: Vec<Output>,
+    /// How many of them the guest has made, by its own word: known at the end.
+    told: usize,
     /// The first process's standard input, for those who are attached.
     stdin: Option<UnixStream>,
     /// Output that nobody wants, of further processes.
@@ -140,6 +139,7 @@ impl<'a> Agent<'a> {
             control: None,
             fans: streams.iter().map(fan).collect(),
             outputs: Vec::new(),
+            told: 0,
             stdin: None,
             drains: Vec::new(),
             last: task.process.id,
@@ -211,9 +211,9 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// A process that ran has two outputs, whose connections may arrive after word of its end.
+    /// The connections of its outputs may arrive after word of its end.
     fn has_all_output(&self) -> bool {
-        (self.outputs.len() == self.fans.len() || !self.started || self.gave_up)
+        (self.outputs.len() >= self.told || self.gave_up)
             && self.outputs.iter().all(Output::is_done)
     }
 
@@ -332,91 +332,6 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    fn accept(&mut self) -> Result<(), AgentError> {
-        match self.vmm.accept() {
-            Ok(Some(accepted))
-                if accepted.port == AGENT_PORT && self.pending.len() < MOST_PENDING =>
-            {
-                let Accepted {
-                    stream, survived, ..
-                } = accepted;
-                let Ok(connection) = Connection::new(stream) else {
-                    return Ok(());
-                };
-                match survived {
-                    true => self.renew(connection),
-                    false => {
-                        self.pending.push(connection);
-                        Ok(())
-                    }
-                }
-            }
-            // No other port is served, and nobody needs more connections: closing it says so.
-            Ok(Some(_)) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            // The VMM's end; its report says more.
-            Ok(None) | Err(_) => {
-                self.channel_closed = true;
-                Ok(())
-            }
-        }
-    }
-
-    fn open(&mut self, index: usize) -> Result<(), AgentError> {
-        let Some(connection) = self.pending.get_mut(index) else {
-            return Ok(());
-        };
-        match connection.next::<Opening>() {
-            Ok(Next::Message(opening)) => {
-                let connection = self.pending.swap_remove(index);
-                match opening {
-                    Opening::Hello(hello) => self.greet(connection, &hello),
-                    Opening::Attach(attach) => self.attach(connection, attach),
-                }
-            }
-            Ok(Next::Incomplete) => Ok(()),
-            Ok(Next::End) => {
-                self.pending.swap_remove(index);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Goes on with a machine that was restored: it becomes another one than it was saved from, and runs the container.
-    fn renew(&mut self, mut connection: Connection) -> Result<(), AgentError> {
-        if self.control.is_some() {
-            return Err(AgentError::Protocol("it had two control connections"));
-        }
-        // Its card's address comes with the container.
-        connection.send(&FromHost::Renew(renewal(None)?))?;
-        self.renewed = true;
-        self.ask_to_run(connection)
-    }
-
-    fn greet(&mut self, connection: Connection, hello: &Hello) -> Result<(), AgentError> {
-        // A machine that could not be restored after all boots, and its old connections are gone.
-        if self.control.is_some() && !std::mem::take(&mut self.renewed) {
-            return Err(AgentError::Protocol("it said hello twice"));
-        }
-        self.ticks = [hello.tsc_at_start, 0, 0];
-        if self.is_copy {
-            return self.renew_copy(connection);
-        }
-        self.booted = true;
-        self.deadline = None;
-        self.ask_to_run(connection)
-    }
-
-    /// Has a copy become another machine than it was saved from, and its container go on.
-    fn renew_copy(&mut self, mut connection: Connection) -> Result<(), AgentError> {
-        let network = self.task.container.network.as_ref();
-        let mac = network.map(|network| network.mac.clone());
-        connection.send(&FromHost::Renew(renewal(mac)?))?;
-        self.renewed = true;
-        self.control = Some(connection);
-        self.listen()
-    }
-
     /// Whether nothing happens in the container for now.
     fn stands_still(&self) -> bool {
         self.frozen || self.is_held()
@@ -425,59 +340,6 @@ impl<'a> Agent<'a> {
     /// Whether nothing happens in it for a snapshot's sake.
     fn is_held(&self) -> bool {
         self.saving.as_ref().is_some_and(Saving::holds)
-    }
-
-    fn ask_to_run(&mut self, mut connection: Connection) -> Result<(), AgentError> {
-        connection.send(&match self.work.take() {
-            Some(work) => FromHost::Work {
-                process: self.task.process.id,
-                work,
-            },
-            None => FromHost::Run {
-                container: self.task.container.clone(),
-                process: self.task.process.clone(),
-            },
-        })?;
-        self.control = Some(connection);
-        // What came along with the hello is in the decoder and would wake nobody.
-        self.listen()
-    }
-
-    fn attach(
-        &mut self,
-        connection: Connection,
-        attach: protocol::Attach,
-    ) -> Result<(), AgentError> {
-        let Connection { stream, decoder } = connection;
-        if stream.set_nonblocking(false).is_err() {
-            return Ok(());
-        }
-        let which = attach.stream;
-        if attach.process != self.task.process.id {
-            return self.attach_further(attach.process, which, stream, decoder.into_rest());
-        }
-        let has_stdin = self.task.process.stdin && self.stdin.is_none();
-        match (which, self.fans.iter().find(|fan| fan.stream() == which)) {
-            (Stream::Stdin, _) if has_stdin && self.task.process.terminal.is_none() => {
-                self.give_stdin(stream);
-            }
-            (_, Some(fan)) if self.outputs.len() < self.fans.len() && !self.is_attached(which) => {
-                let output = Output::new(Sink::Fan(fan.clone()), stream, decoder.into_rest());
-                if which == Stream::Terminal
-                    && has_stdin
-                    && let Some(stream) = output.input()
-                {
-                    self.give_stdin(stream);
-                }
-                self.outputs.push(output);
-            }
-            _ => return Err(AgentError::Protocol("it attached a stream twice")),
-        }
-        Ok(())
-    }
-
-    fn is_attached(&self, which: Stream) -> bool {
-        self.outputs.iter().any(|output| output.carries(which))
     }
 
     fn listen(&mut self) -> Result<(), AgentError> {
@@ -529,8 +391,14 @@ impl<'a> Agent<'a> {
             FromGuest::Failed {
                 failure, message, ..
             } => Err(AgentError::Failed(message, failure)),
-            FromGuest::Exited { status, tsc, .. } => {
+            FromGuest::Exited {
+                status,
+                tsc,
+                outputs,
+                ..
+            } => {
                 self.ticks[2] = tsc;
+                self.told = outputs.into();
                 self.status = Some(status);
                 self.deadline = Some(Instant::now() + DRAIN_LIMIT);
                 Ok(())
@@ -563,17 +431,6 @@ impl<'a> Agent<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// Random bytes and the time, for one machine.
-pub(crate) fn renewal(mac: Option<protocol::Bytes>) -> Result<Renewal, Errno> {
-    let mut entropy = vec![0; ENTROPY];
-    rustix::rand::getrandom(&mut entropy[..], rustix::rand::GetRandomFlags::empty())?;
-    Ok(Renewal {
-        entropy: protocol::Bytes(entropy),
-        time: crate::human::nanoseconds(),
-        mac,
-    })
 }
 
 #[cfg(test)]

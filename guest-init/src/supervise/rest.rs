@@ -6,18 +6,16 @@
 
 use alloc::collections::BTreeMap;
 
-use protocol::{Attach, FromGuest, Hello, ProcessId, Renewal, Stream, VERSION};
+use protocol::{FromGuest, Hello, Renewal, VERSION};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 
-use super::{GROUP, HOST, Running, Supervisor, failed};
+use super::{GROUP, HOST, Supervisor, failed};
 use crate::failure::{SetupError, refused};
 use crate::group::is_frozen;
 use crate::host::{Host, Lost};
 use crate::network;
-use crate::pump::Pump;
 use crate::renewal;
 use crate::sys;
 
@@ -81,7 +79,7 @@ impl Supervisor {
     /// Something has happened to a stream: now, or when the container goes on.
     pub(super) fn stream_happened(&mut self, token: u64, flags: EventFlags) {
         match &mut self.rest {
-            Rest::No | Rest::Begun(_) => self.streams.happened(token, flags),
+            Rest::No | Rest::Begun(_) => self.streams.happened(&self.epoll, token, flags),
             Rest::Resting(seen) => *seen.entry(token).or_insert(flags) |= flags,
             // The connections of another machine.
             Rest::Copied => {}
@@ -97,7 +95,7 @@ impl Supervisor {
         };
         self.thaw().map_err(lost)?;
         for (token, flags) in seen {
-            self.streams.happened(token, flags);
+            self.streams.happened(&self.epoll, token, flags);
         }
         Ok(())
     }
@@ -150,42 +148,26 @@ impl Supervisor {
         })
     }
 
-    /// The first process gets new connections for its output; nobody asks for the others here.
+    /// The first process's output goes to the new host; nobody asks for other processes here.
     fn reconnect(&mut self) -> Result<(), SetupError> {
-        for mut running in core::mem::take(&mut self.processes) {
-            if running.id == self.first {
-                self.reconnect_first(&mut running)?;
-                self.processes.push(running);
+        for running in core::mem::take(&mut self.processes) {
+            if running.id != self.first {
+                self.streams.drop(&running.streams);
+                self.streams.release(&running.streams);
+                if running.ended.is_none() {
+                    // It may have ended just now.
+                    let _ = sys::kill(running.pid, sys::SIGKILL);
+                }
                 continue;
             }
-            self.streams.drop(&running.streams);
-            self.streams.release(&running.streams);
-            if running.ended.is_none() {
-                // It may have ended just now.
-                let _ = sys::kill(running.pid, sys::SIGKILL);
-            }
-        }
-        Ok(())
-    }
-
-    fn reconnect_first(&mut self, running: &mut Running) -> Result<(), SetupError> {
-        let process = running.id;
-        let [inward @ .., output, error] = &mut running.streams[..] else {
-            return Err(refused("find the streams")(Errno::INVAL));
-        };
-        // Its reader finds the end.
-        self.streams.drop(inward);
-        for (slot, stream) in [(output, Stream::Stdout), (error, Stream::Stderr)] {
-            let socket = (self.dial)().map_err(refused("dial the host"))?;
-            match self.streams.is_open(*slot) {
-                true => self.streams.redial(&self.epoll, *slot, process, socket)?,
-                false => {
-                    self.streams.release(&[*slot]);
-                    *slot = self
-                        .streams
-                        .add(&self.epoll, ended(process, stream, socket)?)?;
-                }
-            }
+            let [inward @ .., output, error] = &running.streams[..] else {
+                return Err(refused("find the streams")(Errno::INVAL));
+            };
+            // Its reader finds the end.
+            self.streams.drop(inward);
+            self.streams.redial(&self.epoll, *output)?;
+            self.streams.redial(&self.epoll, *error)?;
+            self.processes.push(running);
         }
         Ok(())
     }
@@ -195,14 +177,6 @@ impl Supervisor {
             .as_ref()
             .map_or(Ok(()), |group| group.freeze(false))
     }
-}
-
-/// The connection of a stream that the process has closed: it tells the host, and ends.
-fn ended(process: ProcessId, stream: Stream, socket: OwnedFd) -> Result<Pump, SetupError> {
-    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-    let (reader, _) = pipe.map_err(refused("make a pipe"))?;
-    Pump::pipe(Attach { process, stream }, socket, reader)
-        .map_err(|_| refused("set up a stream")(Errno::INVAL))
 }
 
 fn lost(_: SetupError) -> Lost {

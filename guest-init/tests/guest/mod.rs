@@ -5,15 +5,20 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use protocol::{
     Container, Failure, FromGuest, FromHost, Opening, Privileges, Process, ProcessId, Status,
     Stream,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const FIRST: ProcessId = ProcessId(1);
+const LIMIT: Timespec = Timespec {
+    tv_sec: 120,
+    tv_nsec: 0,
+};
 
 /// A guest init and its connections.
 pub(crate) struct Guest {
@@ -21,6 +26,8 @@ pub(crate) struct Guest {
     control: UnixStream,
     listener: UnixListener,
     streams: HashMap<(ProcessId, Stream), UnixStream>,
+    /// How many connections for output each process had.
+    outputs: HashMap<ProcessId, u8>,
     _directory: tempfile::TempDir,
 }
 
@@ -97,6 +104,7 @@ impl Guest {
             control,
             listener,
             streams: HashMap::new(),
+            outputs: HashMap::new(),
             _directory: directory,
         };
         guest.send(&FromHost::Run {
@@ -118,14 +126,14 @@ impl Guest {
         Self::start_in(Some(image), container, &process(&["true"])).last_words()
     }
 
-    /// Starts the first process and takes up its streams.
+    /// Starts the first process.
     pub(crate) fn run(process: Process) -> Self {
         let mut guest = Self::start(&process);
         guest.started(&process);
         guest
     }
 
-    /// Starts a further process and takes up its streams.
+    /// Starts a further process.
     pub(crate) fn exec(&mut self, process: Process) {
         self.send(&FromHost::Exec {
             process: process.clone(),
@@ -139,28 +147,22 @@ impl Guest {
             matches!(answer, Some(FromGuest::Started { process: id, .. }) if id == process.id),
             "{answer:?}"
         );
-        let count = if process.terminal.is_some() {
-            1
-        } else {
-            2 + usize::from(process.stdin)
+    }
+
+    /// Takes the next connection.
+    fn take_stream(&mut self) {
+        let mut stream = accept(&self.listener);
+        let attach = match protocol::read(&mut stream).unwrap() {
+            Some(Opening::Attach(attach)) => attach,
+            // Made for a process that then could not run.
+            None => return,
+            Some(other) => panic!("{other:?}"),
         };
-        let mut taken = 0;
-        while taken < count {
-            let mut stream = accept(&self.listener);
-            let attach = match protocol::read(&mut stream).unwrap() {
-                Some(Opening::Attach(attach)) => attach,
-                // Made for a process that then could not run.
-                None => continue,
-                Some(other) => panic!("{other:?}"),
-            };
-            taken += 1;
-            assert_eq!(attach.process, process.id);
-            assert!(
-                self.streams
-                    .insert((attach.process, attach.stream), stream)
-                    .is_none()
-            );
+        if attach.stream != Stream::Stdin {
+            *self.outputs.entry(attach.process).or_default() += 1;
         }
+        let before = self.streams.insert((attach.process, attach.stream), stream);
+        assert!(before.is_none());
     }
 
     /// Asks for a process that cannot run.
@@ -182,7 +184,12 @@ impl Guest {
     }
 
     pub(crate) fn stream_of(&mut self, process: ProcessId, stream: Stream) -> UnixStream {
-        self.streams.remove(&(process, stream)).unwrap()
+        loop {
+            match self.streams.remove(&(process, stream)) {
+                Some(stream) => return stream,
+                None => self.take_stream(),
+            }
+        }
     }
 
     pub(crate) fn send(&mut self, message: &FromHost) {
@@ -204,34 +211,67 @@ impl Guest {
         protocol::read(&mut self.control).unwrap()
     }
 
-    /// Reads all output, then the exit status; the order in which they must come.
-    pub(crate) fn finish(mut self) -> End {
-        let drain = |stream: Option<UnixStream>| {
-            std::thread::spawn(move || {
-                let mut all = Vec::new();
-                stream.map(|mut stream| stream.read_to_end(&mut all).unwrap());
-                all
-            })
-        };
-        let stdout = drain(self.streams.remove(&(FIRST, Stream::Stdout)));
-        let stderr = drain(self.streams.remove(&(FIRST, Stream::Stderr)));
-        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-        match self.receive() {
-            Some(FromGuest::Exited {
-                process: FIRST,
-                status,
-                ..
-            }) => {
-                self.hang_up();
-                assert_eq!(self.last_words(), "The host closed the connection\n");
-                End {
-                    status,
-                    stdout,
-                    stderr,
-                }
+    /// How this process ends and what it writes until then, as far as nobody else reads it.
+    pub(crate) fn end_of(&mut self, process: ProcessId) -> End {
+        let (mut stdout, mut stderr) = (None, None);
+        let mut end = None;
+        let status = loop {
+            for (which, reader) in [(Stream::Stdout, &mut stdout), (Stream::Stderr, &mut stderr)] {
+                let stream = self.streams.remove(&(process, which));
+                *reader = reader.take().or(stream.map(read_all));
             }
-            other => panic!("{other:?}"),
+            if let Some((status, outputs)) = end
+                && self.outputs(process) >= outputs
+            {
+                assert_eq!(self.outputs(process), outputs);
+                break status;
+            }
+            let [connected, told] = self.wait();
+            if connected {
+                self.take_stream();
+            } else if told {
+                end = Some(match self.receive() {
+                    Some(FromGuest::Exited {
+                        process: ended,
+                        status,
+                        outputs,
+                        ..
+                    }) if ended == process => (status, outputs),
+                    other => panic!("{other:?}"),
+                });
+            }
+        };
+        let all = |reader: Option<JoinHandle<Vec<u8>>>| {
+            reader.map_or(Vec::new(), |reader| reader.join().unwrap())
+        };
+        End {
+            status,
+            stdout: all(stdout),
+            stderr: all(stderr),
         }
+    }
+
+    /// How many connections it had for its output so far.
+    pub(crate) fn outputs(&self, process: ProcessId) -> u8 {
+        self.outputs.get(&process).copied().unwrap_or(0)
+    }
+
+    /// Whether there is a connection, and whether init has said something.
+    fn wait(&self) -> [bool; 2] {
+        let mut wanted = [
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.control, PollFlags::IN),
+        ];
+        assert_ne!(poll(&mut wanted, Some(&LIMIT)), Ok(0), "nothing happens");
+        wanted.map(|fd| !fd.revents().is_empty())
+    }
+
+    /// The first process's end, and init's after it.
+    pub(crate) fn finish(mut self) -> End {
+        let end = self.end_of(FIRST);
+        self.hang_up();
+        assert_eq!(self.last_words(), "The host closed the connection\n");
+        end
     }
 
     pub(crate) fn hang_up(&mut self) {
@@ -287,13 +327,9 @@ impl Drop for Guest {
 
 /// The next connection; a guest init that does not dial in fails the test.
 fn accept(listener: &UnixListener) -> UnixStream {
-    let timeout = rustix::event::Timespec {
-        tv_sec: 120,
-        tv_nsec: 0,
-    };
     let mut wanted = [PollFd::new(listener, PollFlags::IN)];
     assert_eq!(
-        poll(&mut wanted, Some(&timeout)),
+        poll(&mut wanted, Some(&LIMIT)),
         Ok(1),
         "guest init should dial in"
     );
@@ -302,4 +338,12 @@ fn accept(listener: &UnixListener) -> UnixStream {
         .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     stream
+}
+
+fn read_all(mut stream: UnixStream) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    })
 }

@@ -6,7 +6,8 @@
 use std::sync::OnceLock;
 
 use guest_init::root::Base;
-use guest_init::supervise::{Dial, Supervisor};
+use guest_init::streams::Dial;
+use guest_init::supervise::Supervisor;
 use guest_init::{container, furnish, greet, sys};
 use protocol::FromHost;
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd};

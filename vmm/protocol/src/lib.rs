@@ -6,9 +6,10 @@
 //! [`Opening::Attach`] it carries one stream's raw bytes, whose end is a shutdown of the sending direction. A connection
 //! that ends before its first frame means nothing: it was made for a process that then could not run.
 //!
-//! The order of a run: `Hello` → [`FromHost::Run`] → `Attach` for each stream → [`FromGuest::Started`] or
-//! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error were attached, written in full and closed before
-//! `Exited` is sent; on the host, which hears several connections, they may be seen later: it waits for both.
+//! The order of a run: `Hello` → [`FromHost::Run`] → `Attach` for standard input or a terminal → [`FromGuest::Started`] or
+//! [`FromGuest::Failed`] → [`FromGuest::Exited`]. Standard output and error are attached with their first byte, or never, and with
+//! [`FromHost::Work`] at once. What was attached was written in full and closed before `Exited` is sent, which says how many they were:
+//! on the host, which hears several connections, they may be seen later, and it waits for all.
 //! After `Started`, [`FromHost::Exec`] asks for further processes, which go the same way.
 //!
 //! A machine that others are copied from goes `Hello` → [`FromHost::Rest`] → [`FromGuest::Resting`] and is saved then. In each
@@ -59,4 +60,4 @@ pub const LOWER_TAG: &str = "lower";
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 11;
+pub const VERSION: u16 = 12;

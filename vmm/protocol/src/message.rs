@@ -347,6 +347,8 @@ pub enum FromGuest {
         status: Status,
         /// The guest's time stamp counter when guest init saw the end.
         tsc: u64,
+        /// Connections that carried its output.
+        outputs: u8,
     },
     /// The answer to `Rest`: nothing is under way any more.
     Resting,

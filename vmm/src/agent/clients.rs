@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use protocol::{Bounds, FromHost, ProcessId};
+use protocol::{Bounds, FromHost, ProcessId, Status as ProcessStatus};
 use rustix::io::Errno;
 
 use super::fan::Fan;
@@ -16,6 +16,8 @@ use crate::{human, signal};
 
 /// Connections at a time; more wait in the listener's queue.
 const MOST: usize = 256;
+/// How a process ends, begun or not, whose container's first one has ended: by SIGKILL.
+const KILLED: ProcessStatus = ProcessStatus::Signal(9);
 
 /// Everybody who watches one run, and where the run is written down.
 #[derive(Debug)]
@@ -32,11 +34,19 @@ pub(crate) struct Watcher<'a> {
 pub(crate) struct Client {
     socket: Socket,
     pub(super) role: Role,
-    /// Output streams of its further process that the guest has not attached yet.
-    pub(super) missing: usize,
-    /// That process's end, which is told after all its streams, and when they are not waited for any more.
-    pub(super) held: Option<(Box<Ended>, Instant)>,
+    /// Output streams of its further process that the guest has attached.
+    pub(super) streams: u8,
+    /// That process's end.
+    pub(super) held: Option<Held>,
     gone: bool,
+}
+
+/// The end of a further process, which is told after so many streams, and when they are not waited for any more.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) ended: Box<Ended>,
+    pub(super) streams: u8,
+    pub(super) limit: Instant,
 }
 
 /// What a connection is about.
@@ -71,7 +81,7 @@ impl Client {
         Self {
             socket,
             role: Role::Fresh,
-            missing: 0,
+            streams: 0,
             held: None,
             gone: false,
         }
@@ -92,23 +102,24 @@ impl Client {
 
     /// Its further process has ended; tells so if all its streams are there, or are not waited for.
     pub(super) fn tell_end(&mut self, waits: bool) {
-        if let Some((ended, limit)) = self.held.take() {
-            if self.missing > 0 && waits {
-                self.held = Some((ended, limit));
-                return;
-            }
-            self.tell(&Answer::Ended(ended), None);
+        let has_all = |held: &mut Held| self.streams >= held.streams || !waits;
+        if let Some(held) = self.held.take_if(has_all) {
+            self.tell(&Answer::Ended(held.ended), None);
             self.role = Role::Fresh;
         }
     }
 
-    /// The container has ended; whoever has one of its further processes is told the same. Gives what can be seen of its own end.
+    /// The container has ended, and its further processes with it. Gives what can be seen of the connection's own end.
     pub(crate) fn ended(mut self, ended: &Ended) -> Socket {
         // A socket that is closed with something unread in it is reset, and then nobody hears what is said here.
         while let Ok(Some(_)) = self.socket.receive::<Request>(false) {}
         self.tell_end(false);
         if self.role != Role::Fresh {
-            self.tell(&Answer::Ended(Box::new(ended.clone())), None);
+            let mut ended = ended.clone();
+            if let (Role::Exec { .. }, Ok(status)) = (self.role, &mut ended.result) {
+                *status = KILLED;
+            }
+            self.tell(&Answer::Ended(Box::new(ended)), None);
         }
         self.socket
     }
@@ -136,14 +147,14 @@ impl Watcher<'_> {
             .clients
             .iter()
             .filter_map(|client| client.held.as_ref());
-        held.map(|(_, limit)| *limit).min()
+        held.map(|held| held.limit).min()
     }
 
     /// Tells the ends whose streams are not waited for any more.
     pub(super) fn tell_late_ends(&mut self) {
         let now = Instant::now();
         for client in self.clients.iter_mut() {
-            if client.held.as_ref().is_some_and(|(_, limit)| *limit <= now) {
+            if client.held.as_ref().is_some_and(|held| held.limit <= now) {
                 client.tell_end(false);
             }
         }
@@ -247,20 +258,15 @@ impl Agent<'_> {
             }
             Request::Wait => client.role = Role::Waiting,
             Request::Exec { process, attached } => {
-                let streams = match (attached, process.terminal) {
-                    (false, _) => 0,
-                    (true, Some(_)) => 1,
-                    (true, None) => 2,
-                };
                 let ask = |id| {
                     let process = protocol::Process { id, ..*process };
                     FromHost::Exec { process }
                 };
-                self.further(index, attached, streams, ask)?;
+                self.further(index, attached, ask)?;
             }
             Request::Work(work) => {
                 let ask = |process| FromHost::Work { process, work };
-                self.further(index, true, 2, ask)?;
+                self.further(index, true, ask)?;
             }
             Request::Signal(signal) => {
                 client.tell(&Answer::Done, None);
@@ -388,5 +394,36 @@ impl Agent<'_> {
         if let Some(client) = self.watcher.clients.get_mut(index) {
             client.tell(&answer, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_further_process_hears_that_it_was_killed_and_not_how_the_first_one_ended() {
+        let told = |role| {
+            let (ours, theirs) = Socket::pair().unwrap();
+            let client = Client {
+                role,
+                ..Client::new(theirs)
+            };
+            client.ended(&Ended {
+                result: Ok(ProcessStatus::Code(0)),
+                ticks: [0; 3],
+                report: None,
+            });
+            match ours.receive(true).unwrap() {
+                Some((Answer::Ended(ended), None)) => ended.result.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let exec = Role::Exec {
+            process: ProcessId(2),
+            attached: true,
+        };
+        assert_eq!(told(exec), ProcessStatus::Signal(9));
+        assert_eq!(told(Role::Waiting), ProcessStatus::Code(0));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use protocol::{FromGuest, FromHost, ProcessId, Stream};
 
-use super::clients::Role;
+use super::clients::{Held, Role};
 use super::{Agent, AgentError, DRAIN_LIMIT, Output, Sink};
 use crate::control::{Answer, Ended};
 
@@ -16,7 +16,6 @@ impl Agent<'_> {
         &mut self,
         index: usize,
         attached: bool,
-        streams: usize,
         ask: impl FnOnce(ProcessId) -> FromHost,
     ) -> Result<(), AgentError> {
         let is_held = self.is_held();
@@ -37,7 +36,7 @@ impl Agent<'_> {
             process: self.last,
             attached,
         };
-        client.missing = streams;
+        client.streams = 0;
         self.tell(&ask(self.last))
     }
 
@@ -65,7 +64,7 @@ impl Agent<'_> {
                     client.tell(&Answer::Stdin, Some(stream.as_fd()));
                 }
                 if which != Stream::Stdin {
-                    client.missing = client.missing.saturating_sub(1);
+                    client.streams = client.streams.saturating_add(1);
                     client.tell_end(true);
                 }
             }
@@ -97,7 +96,7 @@ impl Agent<'_> {
         let Some(client) = self.watcher.of(process) else {
             return Ok(());
         };
-        let result = match message {
+        let (result, streams) = match message {
             FromGuest::Started { .. } => {
                 client.tell(&Answer::Started, None);
                 return Ok(());
@@ -108,18 +107,26 @@ impl Agent<'_> {
             FromGuest::Failed {
                 failure, message, ..
             } => {
-                // It has no streams.
-                client.missing = 0;
-                Err(AgentError::Failed(message, failure).into_failure())
+                let failed = AgentError::Failed(message, failure).into_failure();
+                (Err(failed), 0)
             }
-            FromGuest::Exited { status, .. } => Ok(status),
+            FromGuest::Exited {
+                status, outputs, ..
+            } => match client.role {
+                Role::Exec { attached: true, .. } => (Ok(status), outputs),
+                _ => (Ok(status), 0),
+            },
         };
         let ended = Ended {
             result,
             ticks: [0; 3],
             report: None,
         };
-        client.held = Some((Box::new(ended), Instant::now() + DRAIN_LIMIT));
+        client.held = Some(Held {
+            ended: Box::new(ended),
+            streams,
+            limit: Instant::now() + DRAIN_LIMIT,
+        });
         client.tell_end(true);
         Ok(())
     }

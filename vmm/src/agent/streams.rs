@@ -38,8 +38,8 @@ pub(crate) enum Sink {
 
 #[derive(Debug)]
 enum State {
-    /// No byte has been seen yet, but for those that came with the opening frame.
-    Idle(UnixStream, Vec<u8>),
+    /// No byte has been seen yet.
+    Idle(UnixStream),
     /// A thread copies; `thread` reads as closed when it has ended.
     Copying {
         thread: UnixStream,
@@ -59,15 +59,19 @@ struct Progress {
 }
 
 impl Output {
+    /// `first` came with the opening frame.
     pub(crate) fn new(sink: Sink, stream: UnixStream, first: Vec<u8>) -> Self {
-        let state = State::Idle(stream, first);
+        let state = match first.is_empty() {
+            true => State::Idle(stream),
+            false => copy(sink.clone(), stream, first),
+        };
         Self { sink, state }
     }
 
     /// Another end of the connection, to write to: a terminal's goes both ways.
     pub(crate) fn input(&self) -> Option<UnixStream> {
         match &self.state {
-            State::Idle(stream, _) => stream.try_clone().ok(),
+            State::Idle(stream) => stream.try_clone().ok(),
             State::Copying { stream, .. } => stream.try_clone().ok(),
             State::Done => None,
         }
@@ -86,14 +90,11 @@ impl Output {
     /// Goes one step on; called when [`Output::as_fd`] is readable.
     pub(crate) fn serve(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
-            State::Idle(mut stream, mut first) => {
-                let mut bytes = [0; 4096];
-                match stream.read(&mut bytes) {
-                    Ok(count) => first.extend(bytes.iter().take(count)),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // A connection reset by the guest ends like one that it closed.
-                    Err(_) => {}
-                }
+            State::Idle(stream) => {
+                let mut first = vec![0; 4096];
+                // A connection reset by the guest ends like one that it closed.
+                let count = rustix::io::retry_on_intr(|| rustix::io::read(&stream, &mut first));
+                first.truncate(count.unwrap_or(0));
                 if first.is_empty() {
                     self.sink.close();
                     State::Done
@@ -109,7 +110,7 @@ impl Output {
     /// After the workload's exit: ends a stream that the guest holds open without using it.
     pub(crate) fn give_up_when_idle(&mut self) {
         match &mut self.state {
-            State::Idle(..) => {
+            State::Idle(_) => {
                 self.sink.close();
                 self.state = State::Done;
             }
@@ -133,7 +134,7 @@ impl Output {
 impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.state {
-            State::Idle(stream, _) | State::Copying { thread: stream, .. } => stream.as_fd(),
+            State::Idle(stream) | State::Copying { thread: stream, .. } => stream.as_fd(),
             State::Done => rustix::stdio::stdin(),
         }
     }

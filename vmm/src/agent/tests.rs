@@ -5,9 +5,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
-use protocol::{Attach, Failure, ProcessId, VERSION, encode};
+use protocol::{AGENT_PORT, Attach, ENTROPY, Failure, Hello, Opening, ProcessId, VERSION, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::opening::MOST_PENDING;
 use super::*;
 use crate::control::Listener;
 use crate::machine::report::{Counts, End, Report, Timings};
@@ -114,6 +115,7 @@ pub(super) fn exited(code: u8) -> FromGuest {
         process: ProcessId(1),
         status: Status::Code(code),
         tsc: 3,
+        outputs: 2,
     }
 }
 
@@ -157,6 +159,24 @@ fn a_run_gives_the_status_and_the_process_it_was_asked_for() {
             process: process()
         })
     );
+}
+
+#[test]
+fn what_comes_along_with_a_streams_opening_is_passed_on_at_once() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let limit = Duration::from_secs(60);
+    ours.set_read_timeout(Some(limit)).unwrap();
+    let (mut guest, stream) = UnixStream::pair().unwrap();
+    let fan = Fan::new(Stream::Stdout, None);
+    fan.attach(theirs, true);
+    let output = Output::new(Sink::Fan(fan), stream, b"first ".to_vec());
+    let mut heard = [0; 11];
+    ours.read_exact(&mut heard[..6]).unwrap();
+    guest.write_all(b"then\n").unwrap();
+    drop(guest);
+    ours.read_exact(&mut heard[6..]).unwrap();
+    assert_eq!(&heard, b"first then\n");
+    drop(output);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::supervise::{self, Parts};
 use crate::{host, session, store};
 
 /// From the question to the streams: a supervisor answers at once, a machine has to boot.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(200);
 /// How long the end may take after the last byte.
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of a complaint that are shown.

@@ -184,10 +184,13 @@ fn from_guest() -> impl Strategy<Value = FromGuest> {
             failure,
             message
         }),
-        (process(), status, any::<u64>()).prop_map(|(process, status, tsc)| FromGuest::Exited {
-            process,
-            status,
-            tsc
+        (process(), status, any::<(u64, u8)>()).prop_map(|(process, status, (tsc, outputs))| {
+            FromGuest::Exited {
+                process,
+                status,
+                tsc,
+                outputs,
+            }
         }),
     ]
 }
@@ -339,7 +342,7 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 99, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 99, this hull speaks version 11"
+        "Guest init speaks protocol version 99, this hull speaks version 12"
     );
 }
 

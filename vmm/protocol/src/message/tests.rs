@@ -24,7 +24,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x0b\xac\x02",
+        b"\x04\0\0\0\x00\x0c\xac\x02",
     );
 }
 
@@ -226,11 +226,15 @@ fn exited() {
         process: ProcessId(1),
         status,
         tsc: 2,
+        outputs: 1,
     };
-    golden(&exited(Status::Code(7)), b"\x05\0\0\0\x02\x01\x00\x07\x02");
+    golden(
+        &exited(Status::Code(7)),
+        b"\x06\0\0\0\x02\x01\x00\x07\x02\x01",
+    );
     golden(
         &exited(Status::Signal(9)),
-        b"\x05\0\0\0\x02\x01\x01\x09\x02",
+        b"\x06\0\0\0\x02\x01\x01\x09\x02\x01",
     );
 }
 
