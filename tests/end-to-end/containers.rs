@@ -47,10 +47,13 @@ fn a_container_lives_from_run_to_rm() {
     web.verb("kill", &[], &[]).finish().prints("life\n");
     assert_eq!(web.field("State.ExitCode"), "137");
     web.verb("rm", &[], &[]).finish().prints("life\n");
-    web.verb("inspect", &[], &[])
-        .finish()
-        .exits(1)
-        .complains("no container");
+    for verb in ["inspect", "rm"] {
+        web.verb(verb, &[], &[])
+            .finish()
+            .exits(1)
+            .complains("no container");
+    }
+    web.verb("rm", &["-f"], &[]).finish().prints("");
 }
 
 #[test]
@@ -131,7 +134,11 @@ fn a_failing_container_is_started_again_as_often_as_asked() {
     assert_eq!(fails.logs(&[]), "once\n".repeat(3));
     assert_eq!(fails.field("RestartCount"), "2");
     assert_eq!(fails.field("State.ExitCode"), "3");
-    let always = Container::detached("always", &["--restart", "always"], "echo up; exec sleep 60");
+    let always = Container::detached(
+        "always",
+        &["--restart", "always"],
+        "echo up; exec sleep 1000",
+    );
     always.wait_for("up");
     // What is told to end is not started again.
     always.verb("stop", &["-t", "0"], &[]).finish().exits(0);
@@ -141,7 +148,7 @@ fn a_failing_container_is_started_again_as_often_as_asked() {
 #[test]
 fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
     for state in ["running", "paused"] {
-        let lost = Container::detached("lost", &[], "echo ready; exec sleep 60");
+        let lost = Container::detached("lost", &[], "echo ready; exec sleep 1000");
         lost.wait_for("ready");
         if state == "paused" {
             lost.verb("pause", &[], &[]).finish().exits(0);
@@ -158,7 +165,7 @@ fn a_killed_supervisor_leaves_an_exited_container_and_no_machine() {
 
 #[test]
 fn a_killed_vmm_is_told() {
-    let lost = Container::detached("headless", &[], "echo ready; exec sleep 60");
+    let lost = Container::detached("headless", &[], "echo ready; exec sleep 1000");
     lost.wait_for("ready");
     kill(&lost.field("State.Pid"));
     let waited = lost.verb("wait", &[], &[]).finish();
@@ -210,7 +217,7 @@ fn files_and_flags_around_a_run() {
 
 #[test]
 fn stats_tell_what_the_host_holds() {
-    let idle = Container::detached("idle", &[], "exec sleep 60");
+    let idle = Container::detached("idle", &[], "exec sleep 1000");
     let stats = idle.verb(
         "stats",
         &["--no-stream", "--format", "{{.Name}} {{.MemUsage}}"],

@@ -95,7 +95,7 @@ fn a_kernel_that_is_none_is_refused() {
 #[test]
 fn a_vmm_that_is_killed_is_missed() {
     let mut running = vm()
-        .command(["sh", "-c", "echo ready; exec sleep 60"])
+        .command(["sh", "-c", "echo ready; exec sleep 1000"])
         .start();
     running.wait_for("ready");
     let children =
@@ -113,9 +113,10 @@ fn a_vmm_that_is_killed_is_missed() {
 
 #[test]
 fn a_guest_that_powers_off_by_itself_ends_the_run() {
-    let outcome = vm().option("--cap-add=SYS_BOOT").run("reboot -f; sleep 60");
+    let outcome = vm()
+        .option("--cap-add=SYS_BOOT")
+        .run("reboot -f; sleep 1000");
     assert_ne!(outcome.status.code(), Some(0), "{outcome:?}");
-    assert!(outcome.took.as_secs() < 50, "{outcome:?}");
 }
 
 #[test]
@@ -126,8 +127,9 @@ $(grep r-xp /proc/1/maps)
 END
         start=${range%%-*}
         dd if=/dev/zero of=/proc/1/mem bs=4096 count=16 seek=$((0x$start / 4096)) conv=notrunc
-        sleep 60";
-    let outcome = vm().option("--privileged").run(script);
-    outcome.exits(125).complains("Attempted to kill init");
-    assert!(outcome.took.as_secs() < 50, "{outcome:?}");
+        sleep 1000";
+    vm().option("--privileged")
+        .run(script)
+        .exits(125)
+        .complains("Attempted to kill init");
 }

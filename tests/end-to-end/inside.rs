@@ -172,7 +172,7 @@ fn system_calls_are_filtered_by_dockers_profiles() {
 fn processes_are_bounded() {
     let script = "
         cat /sys/fs/cgroup/pids.max
-        for n in $(seq 30); do sleep 60 & done 2>&1
+        for n in $(seq 30); do sleep 1000 & done 2>&1
         cat /sys/fs/cgroup/pids.current";
     for cpus in ["--cpus=1", "--cpus=2"] {
         let bounded = run(&["--pids-limit=20", cpus], script);

@@ -73,7 +73,7 @@ fn alone_after_a_launcher_is_killed() {
     leaves_nothing("killed", |store| {
         let running =
             vm().host_env("HULL_ROOT", store)
-                .command(["sh", "-c", "echo ready; exec sleep 60"]);
+                .command(["sh", "-c", "echo ready; exec sleep 1000"]);
         let mut running = running.start();
         running.wait_for("ready");
         running.signal(Signal::KILL);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::run::Running;
 
 use crate::snapshots::{Store, WRITES_IN_MEMORY};
@@ -36,8 +37,11 @@ impl Store {
         self.exec("source", "cat /most").trim().parse().unwrap()
     }
 
-    /// Begins a live snapshot; comes back when its memory is being written.
-    fn begin_live(&self, name: &str) -> Running {
+    /// Begins a live snapshot; gives it with the process that writes its memory, which stands still once it has begun: it goes on until
+    /// the test has seen what it wants, on a slow machine too.
+    fn begin_live(&self, name: &str) -> (Running, Pid) {
+        let inspect = ["inspect", "-f", "{{.State.Pid}}", "source"];
+        let vmm = self.hull(&inspect).finish().exits(0).out();
         let create = ["snapshot", "create", "--live", "source", name];
         let create = self.hull(&create).limit(Duration::from_secs(180)).start();
         let memory = self.draft(name).join("memory");
@@ -46,24 +50,16 @@ impl Store {
             assert!(start.elapsed() < tests::PATIENCE, "nothing is written");
             std::thread::sleep(Duration::from_millis(1));
         }
-        create
+        let children = format!("/proc/{0}/task/{0}/children", vmm.trim());
+        let children = std::fs::read_to_string(children).unwrap();
+        let writer = children.trim().parse().expect("the VMM has one child");
+        let writer = Pid::from_raw(writer).unwrap();
+        kill_process(writer, Signal::STOP).expect("it takes longer than this");
+        (create, writer)
     }
 
     fn draft(&self, name: &str) -> PathBuf {
         self.0.join("snapshots/tmp").join(name)
-    }
-
-    /// The process that writes the memory of `source`.
-    fn writer(&self) -> Option<u32> {
-        let inspect = ["inspect", "-f", "{{.State.Pid}}", "source"];
-        let vmm = self.hull(&inspect).finish().exits(0).out();
-        let vmm = vmm.trim();
-        let children = std::fs::read_to_string(format!("/proc/{vmm}/task/{vmm}/children"));
-        let children = children.unwrap();
-        let mut children = children.split_whitespace();
-        let child = children.next().map(|child| child.parse().unwrap());
-        assert_eq!(children.next(), None);
-        child
     }
 
     fn no_draft_is_left(&self) {
@@ -74,7 +70,7 @@ impl Store {
     }
 }
 
-fn is_gone(process: u32) {
+fn is_gone(process: Pid) {
     let start = Instant::now();
     while Path::new(&format!("/proc/{process}")).exists() {
         assert!(start.elapsed() < tests::PATIENCE, "{process} is left");
@@ -113,8 +109,7 @@ fn a_container_goes_on_while_its_memory_is_written() {
 fn nothing_is_left_of_a_live_snapshot_that_is_not_made() {
     let store = Store::new("live-not-made");
     store.fill();
-    let create = store.begin_live("one");
-    let writer = store.writer().expect("it takes longer than this");
+    let (create, writer) = store.begin_live("one");
     let open = std::fs::read_dir(format!("/proc/{writer}/fd")).unwrap();
     let open: Vec<PathBuf> = open
         .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap())
@@ -149,8 +144,7 @@ fn nothing_is_left_of_a_live_snapshot_that_is_not_made() {
 fn a_live_snapshot_goes_with_the_supervisor() {
     let store = Store::new("live-killed");
     store.fill();
-    let create = store.begin_live("one");
-    let writer = store.writer().expect("it takes longer than this");
+    let (create, writer) = store.begin_live("one");
     let inspect = ["inspect", "-f", "{{.State.SupervisorPid}}", "source"];
     let supervisor = store.hull(&inspect).finish().exits(0).out();
     let kill = Command::new("kill")

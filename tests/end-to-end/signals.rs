@@ -9,7 +9,8 @@ use tests::{Container, hull, vm};
 #[test]
 fn reach_a_command_that_handles_them() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT")] {
-        let script = format!("trap 'echo got {name}; exit 9' {name}; echo ready; sleep 60 & wait");
+        let script =
+            format!("trap 'echo got {name}; exit 9' {name}; echo ready; sleep 1000 & wait");
         let mut running = vm().command(["sh", "-c", &script]).start();
         running.wait_for("ready");
         running.signal(signal);
@@ -21,7 +22,7 @@ fn reach_a_command_that_handles_them() {
 #[test]
 fn end_a_command_that_does_not() {
     let mut running = vm()
-        .command(["sh", "-c", "echo ready; exec sleep 60"])
+        .command(["sh", "-c", "echo ready; exec sleep 1000"])
         .start();
     running.wait_for("ready");
     running.signal(Signal::TERM);

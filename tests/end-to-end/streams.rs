@@ -87,7 +87,6 @@ fn arguments_arrive_as_they_were_given() {
 
 #[test]
 fn what_an_orphan_still_writes_does_not_hold_the_end() {
-    let outcome = vm().run("(sleep 30; echo late) & echo early");
-    outcome.prints("early\n");
-    assert!(outcome.took.as_secs() < 25, "{outcome:?}");
+    vm().run("(sleep 1000; echo late) & echo early")
+        .prints("early\n");
 }
