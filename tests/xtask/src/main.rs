@@ -3,6 +3,7 @@
 //! One module for each verb, each with `Args` (what can be typed, explained by its own `--help`) and `run(Args)`.
 //! This file knows which verbs exist and nothing of what they do.
 
+mod again;
 mod apt;
 mod bench;
 mod build;
@@ -83,6 +84,9 @@ enum Verb {
     /// The other end of `lab`: what it starts in the emulated machine
     #[command(hide = true)]
     Inside,
+    /// Runs a test program, and what of it fails once more
+    #[command(hide = true)]
+    Again(again::Args),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         Verb::Order(args) => order::run(&args),
         Verb::Lab(args) => lab::run(args),
         Verb::Inside => lab::run_inside(),
+        Verb::Again(args) => again::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -104,7 +104,7 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
         let archives = executable(&["--package", "tests", "--test", "archives"])?;
         progress::step("Testing archives that mean harm", || {
             // One by one: one of them times kills by how long a conversion takes.
-            succeed(Command::new(&archives).arg("--test-threads=1"))
+            succeed(again(&archives)?.arg("--test-threads=1"))
         })?;
     }
     let sanitized = match filter {
@@ -113,11 +113,11 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     };
     if demo::boots_linux(&hull)? {
         progress::step("Running the end-to-end tests", || {
-            succeed(&mut suite_command(&suite, filter))
+            succeed(&mut suite_command(&suite, filter)?)
         })?;
         return progress::step("Attacking hull with the address sanitizer", || {
-            let mut attacks = sanitized.map(|hull| attacked(&hull, &suite));
-            attacks.as_mut().map_or(Ok(()), succeed)
+            let attacks = sanitized.map(|hull| attacked(&hull, &suite));
+            attacks.map_or(Ok(()), |command| succeed(&mut command?))
         });
     }
     progress::note(
@@ -126,13 +126,13 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         let unfit = executable(&["--package", "tests", "--test", "unfit-host"])?;
         progress::step("Testing what hull says here", || {
-            succeed(Command::new(&unfit).env("XTASK", std::env::current_exe()?))
+            succeed(again(&unfit)?.env("XTASK", std::env::current_exe()?))
         })?;
     }
     progress::step(
         "Running the end-to-end tests in the lab",
         || match sanitized {
-            None => in_lab(suite_command(&suite, filter)),
+            None => in_lab(suite_command(&suite, filter)?),
             Some(sanitized) => in_two_labs(&machine, &sanitized, &suite),
         },
     )
@@ -151,18 +151,19 @@ fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
         own.filter(move |(number, _)| (number % 5 < 3) == first)
             .map(|(_, name)| name)
     };
+    let own = std::env::current_exe()?;
     let lab = |script: &str, half| {
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]);
-        command.args([machine, sanitized, suite]);
+        command.args(["-c", script]);
+        command.args([&own, machine, sanitized, suite]);
         command.args(["--test-threads=2", "--exact"]).args(half);
         in_lab(command)
     };
     // The machine's tests are threads of one process, some of which fork: what another has just closed, a lock or a port, would
     // be open in that child.
-    let first = "\"$1\" --test-threads=1 && shift 2 && exec \"$@\"";
-    let second = "hull=$2; shift 2; \"$@\" && \"$1\" --test-threads=1 alone_ &&
-        exec env HULL=\"$hull\" HULL_SOAK_SANITIZED=1 \"$1\" --test-threads=1 hostile::";
+    let first = r#""$0" again "$1" --test-threads=1 && shift 2 && exec "$0" again "$@""#;
+    let second = r#"hull=$2; shift 2; "$0" again "$@" && "$0" again "$1" --test-threads=1 alone_ &&
+        exec env HULL="$hull" HULL_SOAK_SANITIZED=1 "$0" again "$1" --test-threads=1 hostile::"#;
     thread::scope(|scope| {
         let first = scope.spawn(|| lab(first, half(true)));
         let second = lab(second, half(false));
@@ -174,11 +175,19 @@ fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
 }
 
 /// The hostile guest, in a hull with the address sanitizer.
-fn attacked(hull: &Path, suite: &Path) -> Command {
+fn attacked(hull: &Path, suite: &Path) -> Result<Command> {
     let mut command = Command::new("env");
-    command.args(sanitized(hull)).arg(suite);
+    command.args(sanitized(hull)).arg(std::env::current_exe()?);
+    command.arg("again").arg(suite);
     command.args(["--test-threads=1", "hostile::"]);
-    command
+    Ok(command)
+}
+
+/// Runs a test program, and what of it fails once more.
+fn again(program: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("again").arg(program);
+    Ok(command)
 }
 
 /// What tells tests of a hull with the address sanitizer.
@@ -194,7 +203,7 @@ fn in_lab(command: Command) -> Result<()> {
         .into_iter()
         .chain(command.get_args());
     let lab = lab::Args::new(words.map(OsString::from).collect()).memory("8G");
-    match lab::exit_code(lab.timeout(45 * 60))? {
+    match lab::exit_code(lab.timeout(60 * 60))? {
         0 => Ok(()),
         code => bail!("The tests in the lab failed (exit code {code})"),
     }
@@ -213,25 +222,27 @@ fn tests_of(program: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs the end-to-end tests of the program `$2`: two at a time, and then alone those that look at everything that runs on
-/// the machine. With a text `$1`, those that match it, one by one.
-const SUITE: &str = "
-    [ -z \"$1\" ] || exec \"$2\" --test-threads=1 \"$1\"
-    \"$2\" --test-threads=2 --skip alone_ && exec \"$2\" --test-threads=1 alone_";
+/// Runs the end-to-end tests of the program `$2` by xtask, `$0`: two at a time, and then alone those that look at everything that
+/// runs on the machine. With a text `$1`, those that match it, one by one.
+const SUITE: &str = r#"
+    [ -z "$1" ] || exec "$0" again "$2" --test-threads=1 "$1"
+    "$0" again "$2" --test-threads=2 --skip alone_ && exec "$0" again "$2" --test-threads=1 alone_"#;
 
-fn suite_command(suite: &Path, filter: Option<&str>) -> Command {
+fn suite_command(suite: &Path, filter: Option<&str>) -> Result<Command> {
     let mut command = Command::new("sh");
     command
-        .args(["-c", SUITE, "sh", filter.unwrap_or_default()])
+        .args(["-c", SUITE])
+        .arg(std::env::current_exe()?)
+        .arg(filter.unwrap_or_default())
         .arg(suite);
-    command
+    Ok(command)
 }
 
 /// The lab's own promises, tested from outside.
 fn lab_itself() -> Result<()> {
     let suite = executable(&["--package", "tests", "--test", "lab"])?;
     succeed(
-        Command::new(suite)
+        again(&suite)?
             .arg("--test-threads=2")
             .env("XTASK", std::env::current_exe()?),
     )
