@@ -16,6 +16,7 @@ mod failure;
 mod host;
 mod human;
 mod jail;
+mod kept;
 mod launch;
 mod library;
 mod listing;

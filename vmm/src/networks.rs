@@ -7,11 +7,10 @@
 //! container starts again or its network is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, Permissions};
-use std::io::{self, ErrorKind};
+use std::fs::{File, Permissions};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use network::{GATEWAY, HOSTS, Neighbours, link_name, socket_name};
@@ -19,21 +18,18 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{self, Connection};
+use crate::cli::Connection;
 use crate::container::{Config, Container, ContainerError, Containers, short};
-use crate::{human, lock};
+use crate::human;
+use crate::kept::{FileError, Kept};
 
 const ABOUT: &str = "network.json";
 
 /// Why a network cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
-    #[error("{action} {} failed", .path.display())]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("There is no network {0:?}")]
     Unknown(String),
     #[error(
@@ -82,23 +78,17 @@ pub(crate) struct Membership {
 
 /// All networks of a user.
 #[derive(Debug)]
-pub(crate) struct Networks {
-    path: PathBuf,
-}
+pub(crate) struct Networks(Kept);
 
 impl Networks {
     /// Those beside the image store at `root`. Nobody else finds a way to what listens there.
     pub(crate) fn open(root: &Path) -> Result<Self, NetworkError> {
-        let root = std::path::absolute(root).map_err(|e| failed("Finding", root, e))?;
-        let path = root.join("networks");
-        make_directory(&path, 0o700)?;
-        Ok(Self { path })
+        Ok(Self(Kept::open(root, "networks", 0o700, ABOUT)?))
     }
 
     /// Keeps networks from being removed, and addresses from being given, until it is dropped.
     pub(crate) fn hold(&self) -> Result<File, NetworkError> {
-        let path = self.path.join("lock");
-        lock::wait(&path).map_err(|(action, error)| failed(action, &path, error))
+        Ok(self.0.hold()?)
     }
 
     /// Makes a network.
@@ -120,44 +110,22 @@ impl Networks {
             created: human::nanoseconds(),
             labels,
         };
-        let directory = self.path.join(name);
-        // Root's machines come here as users of their own, by a descriptor.
-        make_directory(&directory, 0o711)?;
-        // Last: with it, it is a network.
-        let (new, path) = (directory.join("network.new"), directory.join(ABOUT));
-        let text = serde_json::to_vec(&about).map_err(|e| failed("Writing", &new, e.into()))?;
-        std::fs::write(&new, text).map_err(|error| failed("Writing", &new, error))?;
-        std::fs::rename(&new, &path).map_err(|error| failed("Writing", &path, error))
+        Ok(self.0.make(name, &about, None)?)
     }
 
     /// The network of this name.
     pub(crate) fn get(&self, name: &str) -> Result<Named, NetworkError> {
-        let unknown = || NetworkError::Unknown(name.to_owned());
-        if !cli::is_name(name) {
-            return Err(unknown());
-        }
-        let path = self.path.join(name).join(ABOUT);
-        let text = match std::fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(unknown()),
-            text => text.map_err(|error| failed("Reading", &path, error))?,
-        };
-        let about = serde_json::from_slice(&text);
+        let about = self.0.about(name)?;
         Ok(Named {
             name: name.to_owned(),
-            about: about.map_err(|error| failed("Reading", &path, error.into()))?,
+            about: about.ok_or_else(|| NetworkError::Unknown(name.to_owned()))?,
         })
     }
 
     /// All of them, by name.
     pub(crate) fn list(&self) -> Result<Vec<Named>, NetworkError> {
-        let entries = std::fs::read_dir(&self.path);
-        let entries = entries.map_err(|error| failed("Reading", &self.path, error))?;
-        let names = entries.flatten().map(|entry| entry.file_name());
-        let mut all: Vec<_> = names
-            .filter_map(|name| self.get(name.to_str()?).ok())
-            .collect();
-        all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        let all = self.0.all()?.into_iter();
+        Ok(all.map(|(name, about)| Named { name, about }).collect())
     }
 
     /// Removes a network that no container is in.
@@ -170,11 +138,7 @@ impl Networks {
                 container: user.config.name,
             });
         }
-        let directory = self.path.join(name);
-        let about = directory.join(ABOUT);
-        // First what makes it a network: what is left of one is none, and is used again by the next of its name.
-        std::fs::remove_file(&about).map_err(|error| failed("Removing", &about, error))?;
-        std::fs::remove_dir_all(&directory).map_err(|error| failed("Removing", &directory, error))
+        Ok(self.0.remove(name)?)
     }
 
     /// The names of those that containers are in.
@@ -256,7 +220,7 @@ pub(crate) fn join(container: &Container) -> Result<Option<Neighbours>, NetworkE
         Err(rustix::io::Errno::NOENT) => {
             return Err(NetworkError::Unknown(membership.name.clone()));
         }
-        opened => opened.map_err(|error| failed("Opening", &path, error.into()))?,
+        opened => opened.map_err(|error| FileError::new("Opening", &path, error))?,
     };
     // One that is left from an earlier run is nobody's.
     leave(container);
@@ -270,10 +234,10 @@ pub(crate) fn join(container: &Container) -> Result<Option<Neighbours>, NetworkE
         bind(&socket, &SocketAddrUnix::new(name)?)?;
         Ok::<_, rustix::io::Errno>(socket)
     };
-    let socket = bound().map_err(|error| failed("Making", &own, error.into()))?;
+    let socket = bound().map_err(|error| FileError::new("Making", &own, error))?;
     // Nobody comes here but the machines of this network, which may be users of their own.
     std::fs::set_permissions(&own, Permissions::from_mode(0o666))
-        .map_err(|error| failed("Making", &own, error))?;
+        .map_err(|error| FileError::new("Making", &own, error))?;
     call(container)?;
     Ok(Some(Neighbours {
         socket,
@@ -298,7 +262,7 @@ pub(crate) fn call(container: &Container) -> Result<(), NetworkError> {
     let _ = std::fs::remove_file(&new);
     std::os::unix::fs::symlink(names.join(","), &new)
         .and_then(|()| std::fs::rename(&new, &link))
-        .map_err(|error| failed("Writing", &link, error))
+        .map_err(|error| FileError::new("Writing", &link, error).into())
 }
 
 /// Removes what a container that runs no more has in its network. What stays is in nobody's way.
@@ -307,24 +271,6 @@ pub(crate) fn leave(container: &Container) {
         for name in [link_name(address), socket_name(address)] {
             let _ = std::fs::remove_file(path.join(name));
         }
-    }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), NetworkError> {
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(failed("Making", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> NetworkError {
-    let path = path.to_owned();
-    NetworkError::File {
-        action,
-        path,
-        source,
     }
 }
 

@@ -6,9 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
@@ -16,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{self, Source};
 use crate::container::{ContainerError, Containers, Volume, new_id};
+use crate::human;
 use crate::jail::Share;
-use crate::{human, lock};
+use crate::kept::{FileError, Kept};
 
 const DATA: &str = "_data";
 const ABOUT: &str = "volume.json";
@@ -25,12 +25,8 @@ const ABOUT: &str = "volume.json";
 /// Why a volume cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
-    #[error("{action} {} failed", .path.display())]
-    File {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("There is no volume {0:?}")]
     Unknown(String),
     #[error(
@@ -68,23 +64,17 @@ pub(crate) struct Named {
 
 /// All volumes of a user.
 #[derive(Debug)]
-pub(crate) struct Volumes {
-    path: PathBuf,
-}
+pub(crate) struct Volumes(Kept);
 
 impl Volumes {
     /// Those beside the image store at `root`.
     pub(crate) fn open(root: &Path) -> Result<Self, VolumeError> {
-        let root = std::path::absolute(root).map_err(|e| failed("Finding", root, e))?;
-        let path = root.join("volumes");
-        make_directory(&path, 0o711)?;
-        Ok(Self { path })
+        Ok(Self(Kept::open(root, "volumes", 0o711, ABOUT)?))
     }
 
     /// Keeps volumes from being removed until it is dropped.
     pub(crate) fn hold(&self) -> Result<File, VolumeError> {
-        let path = self.path.join("lock");
-        lock::wait(&path).map_err(|(action, error)| failed(action, &path, error))
+        Ok(self.0.hold()?)
     }
 
     /// Makes what is missing of `wanted`, and says where it is. The lock is held.
@@ -127,51 +117,29 @@ impl Volumes {
             labels,
             anonymous,
         };
-        let directory = self.path.join(name);
-        make_directory(&directory, 0o711)?;
-        make_directory(&directory.join(DATA), 0o755)?;
-        // Last: with it, it is a volume.
-        let (new, path) = (directory.join("volume.new"), directory.join(ABOUT));
-        let text = serde_json::to_vec(&about).map_err(|e| failed("Writing", &new, e.into()))?;
-        std::fs::write(&new, text).map_err(|error| failed("Writing", &new, error))?;
-        std::fs::rename(&new, &path).map_err(|error| failed("Writing", &path, error))?;
-        Ok(Named {
+        self.0.make(name, &about, Some(DATA))?;
+        Ok(self.named(name, about))
+    }
+
+    fn named(&self, name: &str, about: About) -> Named {
+        Named {
             name: name.to_owned(),
-            path: directory.join(DATA),
+            path: self.0.directory(name).join(DATA),
             about,
-        })
+        }
     }
 
     /// The volume of this name.
     pub(crate) fn get(&self, name: &str) -> Result<Named, VolumeError> {
-        let unknown = || VolumeError::Unknown(name.to_owned());
-        if !cli::is_name(name) {
-            return Err(unknown());
-        }
-        let directory = self.path.join(name);
-        let path = directory.join(ABOUT);
-        let text = match std::fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(unknown()),
-            text => text.map_err(|error| failed("Reading", &path, error))?,
-        };
-        let about = serde_json::from_slice(&text);
-        Ok(Named {
-            name: name.to_owned(),
-            path: directory.join(DATA),
-            about: about.map_err(|error| failed("Reading", &path, error.into()))?,
-        })
+        let about = self.0.about(name)?;
+        let about = about.ok_or_else(|| VolumeError::Unknown(name.to_owned()))?;
+        Ok(self.named(name, about))
     }
 
     /// All of them, by name.
     pub(crate) fn list(&self) -> Result<Vec<Named>, VolumeError> {
-        let entries = std::fs::read_dir(&self.path);
-        let entries = entries.map_err(|error| failed("Reading", &self.path, error))?;
-        let names = entries.flatten().map(|entry| entry.file_name());
-        let mut all: Vec<_> = names
-            .filter_map(|name| self.get(name.to_str()?).ok())
-            .collect();
-        all.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(all)
+        let all = self.0.all()?.into_iter();
+        Ok(all.map(|(name, about)| self.named(&name, about)).collect())
     }
 
     /// Removes a volume that no container has.
@@ -186,11 +154,7 @@ impl Volumes {
                 container: user.config.name.clone(),
             });
         }
-        let directory = self.path.join(name);
-        let about = directory.join(ABOUT);
-        // First what makes it a volume: what is left of one is none, and is used again by the next of its name.
-        std::fs::remove_file(&about).map_err(|error| failed("Removing", &about, error))?;
-        std::fs::remove_dir_all(&directory).map_err(|error| failed("Removing", &directory, error))
+        Ok(self.0.remove(name)?)
     }
 
     /// The names of those that containers have.
@@ -202,8 +166,8 @@ impl Volumes {
 }
 
 /// Where a path leads, or would lead if what is missing of it were there.
-pub(crate) fn resolved(path: &Path) -> Result<PathBuf, VolumeError> {
-    let error = |error| failed("Finding", path, error);
+pub(crate) fn resolved(path: &Path) -> Result<PathBuf, FileError> {
+    let error = |error| FileError::new("Finding", path, error);
     let mut there = std::path::absolute(path).map_err(error)?;
     let mut missing = Vec::new();
     loop {
@@ -233,11 +197,11 @@ fn of_host(path: &Path, make: bool) -> Result<PathBuf, VolumeError> {
     match path.try_exists() {
         Ok(false) if make => {
             let made = DirBuilder::new().recursive(true).create(&path);
-            made.map_err(|error| failed("Making", &path, error))?;
+            made.map_err(|error| FileError::new("Making", &path, error))?;
         }
         Ok(false) => return Err(VolumeError::Missing(path)),
         Ok(true) => {}
-        Err(error) => return Err(failed("Finding", &path, error)),
+        Err(error) => return Err(FileError::new("Finding", &path, error).into()),
     }
     Ok(path)
 }
@@ -274,33 +238,15 @@ pub(crate) fn share(volume: &Volume) -> Result<Share, VolumeError> {
     );
     let root: OwnedFd = match opened {
         Err(rustix::io::Errno::NOENT) => return Err(VolumeError::Missing(volume.path.clone())),
-        opened => opened.map_err(|error| failed("Opening", &volume.path, error.into()))?,
+        opened => opened.map_err(|error| FileError::new("Opening", &volume.path, error))?,
     };
-    let status = fstat(&root).map_err(|error| failed("Opening", &volume.path, error.into()))?;
+    let status = fstat(&root).map_err(|error| FileError::new("Opening", &volume.path, error))?;
     match FileType::from_raw_mode(status.st_mode) {
         FileType::Directory | FileType::RegularFile => Ok(Share {
             root,
             read_only: volume.read_only,
         }),
         _ => Err(VolumeError::Kind(volume.path.clone())),
-    }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), VolumeError> {
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(failed("Making", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> VolumeError {
-    let path = path.to_owned();
-    VolumeError::File {
-        action,
-        path,
-        source,
     }
 }
 
