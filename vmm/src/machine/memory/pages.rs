@@ -14,6 +14,8 @@ use crate::sys;
 const MOST: u32 = 2048;
 /// Two numbers.
 const RUN: usize = 8;
+/// How often a large page is tried of which somebody has hold.
+const TRIES: usize = 2;
 
 /// Runs of pages: the first one's number in the memory file, and how many.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl Pages {
     }
 
     /// Has the host keep those large pages of the memory file of which a copy writes nothing in one piece, where it can: a guest
-    /// then takes one fault for each. tmpfs can.
+    /// then takes one fault for each. tmpfs can. What somebody has hold of just now stays as it is.
     pub(crate) fn leave_large(&self, memory: &File) -> io::Result<()> {
         let large = sys::LARGE_PAGE as u64;
         let mut at = 0;
@@ -47,7 +49,8 @@ impl Pages {
             for start in (data.next_multiple_of(large)..hole).step_by(sys::LARGE_PAGE) {
                 let end = start + large;
                 if end <= hole && !self.touches(start, end) {
-                    sys::make_large(memory, start)?;
+                    let mut tries = (0..TRIES).map(|_| sys::make_large(memory, start));
+                    tries.find(|made| !is_busy(made)).transpose()?;
                 }
             }
             at = hole;
@@ -111,6 +114,12 @@ impl GuestMemory {
     }
 }
 
+/// Whether somebody has hold of a page, of which the host can make no large one then.
+fn is_busy(made: &io::Result<()>) -> bool {
+    let error = made.as_ref().err().map(io::Error::kind);
+    error == Some(io::ErrorKind::WouldBlock)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +150,48 @@ mod tests {
         let pages = Pages(vec![(511, 1), (1536, 2)]);
         let touches = |block: u64| pages.touches(block << 21, (block + 1) << 21);
         assert_eq!([0, 1, 2, 3].map(touches), [true, false, false, true]);
+    }
+
+    /// kB of the files of this name that this process has mapped in large pages.
+    fn large(name: &str) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of_file = maps
+            .split_inclusive("VmFlags")
+            .filter(|map| map.contains(name));
+        let size = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
+        let lines = of_file.flat_map(str::lines);
+        lines
+            .filter_map(|line| size(line.strip_prefix("ShmemPmdMapped").and(Some(line))?))
+            .sum()
+    }
+
+    #[test]
+    fn a_page_that_somebody_has_hold_of_keeps_no_other_small() {
+        const NAME: &str = "memory-in-large-pages";
+        let size = VmConfig::default().memory;
+        let file = rustix::fs::memfd_create(NAME, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let memory = File::from(file);
+        memory.set_len(size.bytes()).unwrap();
+        memory
+            .write_all_at(&vec![1; 3 * sys::LARGE_PAGE], 0)
+            .unwrap();
+        // A pipe has hold of one.
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let flags = rustix::pipe::SpliceFlags::empty();
+        rustix::pipe::splice(&memory, Some(&mut 0), &writer, None, sys::PAGE, flags).unwrap();
+        let mapped = || {
+            let before = large(NAME);
+            Pages(Vec::new()).leave_large(&memory).unwrap();
+            let copy = GuestMemory::copy_of(size, memory.try_clone().unwrap().into()).unwrap();
+            for page in 0..3 {
+                let address = vm_memory::GuestAddress(page * sys::LARGE_PAGE as u64);
+                vm_memory::Bytes::read_slice(&**copy.view(), &mut [0], address).unwrap();
+            }
+            large(NAME) - before
+        };
+        assert_eq!(mapped(), 2 * 2048);
+        drop((reader, writer));
+        assert_eq!(mapped(), 3 * 2048);
     }
 
     #[test]
