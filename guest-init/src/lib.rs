@@ -103,7 +103,7 @@ fn run(mut host: Host, dial: Dial, ready: Result<Root, failure::SetupError>) -> 
         match host.wait()? {
             FromHost::Run { container, process } => break (container, process),
             // A machine that is not ready is not worth copying: its end tells.
-            FromHost::Rest if !rested && ready.is_ok() => {
+            FromHost::Rest { .. } if !rested && ready.is_ok() => {
                 rested = true;
                 host.send(&FromGuest::Resting)?;
             }

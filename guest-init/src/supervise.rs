@@ -312,7 +312,7 @@ impl Supervisor {
                     self.host.send(&failed(process.id, &error.into()))?;
                 }
                 FromHost::Exec { process } => self.run(&process)?,
-                FromHost::Rest => self.rest()?,
+                FromHost::Rest { sync } => self.rest(sync)?,
                 FromHost::GoOn => self.go_on()?,
                 FromHost::Bound(bounds) => {
                     if let Some(group) = &self.group {

@@ -9,6 +9,8 @@ use rustix::process::Signal;
 use tests::fixture::{self, scratch};
 use tests::{Vm, eventually, hull};
 
+mod volumes;
+
 /// A store of its own; the containers in it end with the test.
 pub(crate) struct Store(pub(crate) PathBuf);
 
@@ -226,12 +228,6 @@ fn what_cannot_go_on_twice_is_not_saved() {
         );
     };
     refused("nobody", 1, "There is no container \"nobody\"");
-    store.run(
-        "volume",
-        &["--storage", "0", "-v", "kept:/kept"],
-        "sleep 1000",
-    );
-    refused("volume", 1, "directories of the host");
     store.run("paused", WRITES_IN_MEMORY, "sleep 1000");
     store.hull(&["pause", "paused"]).finish().exits(0);
     refused("paused", 1, "is paused");

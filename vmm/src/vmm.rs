@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use virtio::{Access, Balloon, Block, Console, Entropy, Fs, MediumError, Net, Vsock, fs};
 
-use crate::config::VmConfig;
+use crate::config::{Root, VmConfig};
 use crate::machine::memory::GuestMemory;
 use crate::machine::probe::{self, Unfit};
 use crate::machine::report::{Counts, End, Report, Timings};
@@ -323,10 +323,10 @@ fn plug_network(
     Ok(())
 }
 
-/// Whether a machine of this kind can be restored: one that is a part of the host's file system cannot, nor one whose kernel talks
-/// to somebody's terminal.
+/// Whether a machine of this kind can be restored: one whose root is the host's cannot, nor one whose kernel talks to somebody's
+/// terminal.
 fn may_be_saved(start: &Start) -> bool {
-    start.shares.is_empty() && !start.config.kernel_log
+    start.config.root == Root::Image && !start.config.kernel_log
 }
 
 /// Gives up all that the machine does not need.

@@ -24,8 +24,8 @@ use crate::sys;
 pub(super) enum Rest {
     /// It runs.
     No,
-    /// Its processes are told to stop; the events of their group.
-    Begun(OwnedFd),
+    /// Its processes are told to stop; the events of their group, and whether to write down what is in memory only.
+    Begun(OwnedFd, bool),
     /// It stands still, and this has happened to streams meanwhile.
     Resting(BTreeMap<u64, EventFlags>),
     /// The same in a copy.
@@ -41,7 +41,7 @@ impl Rest {
 
 impl Supervisor {
     /// Has all processes of the container stop.
-    pub(super) fn rest(&mut self) -> Result<(), Lost> {
+    pub(super) fn rest(&mut self, sync: bool) -> Result<(), Lost> {
         let (Rest::No, Some(group)) = (&self.rest, &self.group) else {
             return Err(Lost::Failed(Errno::PROTO.into()));
         };
@@ -59,7 +59,7 @@ impl Supervisor {
         });
         match begun {
             Ok(events) => {
-                self.rest = Rest::Begun(events);
+                self.rest = Rest::Begun(events, sync);
                 self.look_at_group()
             }
             // The host hears nothing, and says so to whoever waits.
@@ -69,7 +69,12 @@ impl Supervisor {
 
     /// Tells the host when they have.
     pub(super) fn look_at_group(&mut self) -> Result<(), Lost> {
-        if matches!(&self.rest, Rest::Begun(events) if is_frozen(events)) {
+        if let Rest::Begun(events, sync) = &self.rest
+            && is_frozen(events)
+        {
+            if *sync {
+                rustix::fs::sync();
+            }
             self.rest = Rest::Resting(BTreeMap::new());
             self.host.send(&FromGuest::Resting)?;
         }
@@ -79,7 +84,7 @@ impl Supervisor {
     /// Something has happened to a stream: now, or when the container goes on.
     pub(super) fn stream_happened(&mut self, token: u64, flags: EventFlags) {
         match &mut self.rest {
-            Rest::No | Rest::Begun(_) => self.streams.happened(&self.epoll, token, flags),
+            Rest::No | Rest::Begun(..) => self.streams.happened(&self.epoll, token, flags),
             Rest::Resting(seen) => *seen.entry(token).or_insert(flags) |= flags,
             // The connections of another machine.
             Rest::Copied => {}
@@ -90,7 +95,7 @@ impl Supervisor {
     pub(super) fn go_on(&mut self) -> Result<(), Lost> {
         let seen = match core::mem::replace(&mut self.rest, Rest::No) {
             Rest::No | Rest::Copied => return Ok(()),
-            Rest::Begun(_) => BTreeMap::new(),
+            Rest::Begun(..) => BTreeMap::new(),
             Rest::Resting(seen) => seen,
         };
         self.thaw().map_err(lost)?;

@@ -60,4 +60,4 @@ pub const LOWER_TAG: &str = "lower";
 
 /// The version of everything in this crate, checked when a [`Hello`] is decoded. Guest init and hull are built
 /// together; a difference means a stale initramfs, not something to negotiate.
-pub const VERSION: u16 = 12;
+pub const VERSION: u16 = 13;

@@ -89,7 +89,10 @@ pub enum FromHost {
     /// The machine is about to be saved. Before `Run`: finish what does not depend on a container, and answer
     /// [`FromGuest::Resting`]. After it: stop all processes of the container where they are, move nothing more of their streams,
     /// and answer the same.
-    Rest,
+    Rest {
+        /// What they have changed in memory only is to be in its files before: others have these files too.
+        sync: bool,
+    },
     /// The machine is a copy of another one. What comes next is of its own; the first message after a save. Where a container ran
     /// when it was saved, all connections are gone: guest init has said hello on a new one, connects the first process's output
     /// anew, lets the container go on, and answers [`FromGuest::Started`] for its first process. That process's input is at its

@@ -88,7 +88,9 @@ impl Agent<'_> {
             limit,
         });
         self.owes_rest = true;
-        self.tell(&FromHost::Rest)
+        // What is only in its memory of files that it shares would be written by every copy, whatever is there by then.
+        let sync = !self.task.container.volumes.is_empty();
+        self.tell(&FromHost::Rest { sync })
     }
 
     /// When patience with that ends.

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use super::ask;
 use super::names::{self, LsArgs, RmArgs};
-use crate::container::{Config, Container, short};
+use crate::container::{Container, Volume, short};
 use crate::control::{Answer, Request, Socket};
 use crate::failure::{Failure, escaped};
 use crate::listing::Column;
 use crate::snapshot::draft::Draft;
 use crate::snapshot::named::{self, Snapshot, SnapshotError, Snapshots};
+use crate::volume::Volumes;
 use crate::{human, store};
 
 mod stream;
@@ -27,8 +28,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Save a container as it is now: it stands still meanwhile (with `--live` for a moment), and goes on
-    /// as if nothing had been. `hull run --from NAME` goes on from there. Not of containers with a terminal,
-    /// volumes or a network of one's own
+    /// as if nothing had been. `hull run --from NAME` goes on from there. Volumes and directories of the host
+    /// are no part of it: copies share them. Not of containers with a terminal, a volume without a name or a
+    /// network of one's own
     Create(CreateArgs),
     /// List the snapshots
     #[command(visible_alias = "list")]
@@ -133,7 +135,7 @@ pub(super) fn save(
     live: bool,
     root: Option<PathBuf>,
 ) -> Result<Draft, Failure> {
-    refuse(&container.config)?;
+    refuse(container)?;
     let socket = ask::awake(container)?;
     let store = store::open(root)?;
     let image = store.resolve(&container.config.image_id)?;
@@ -199,9 +201,17 @@ fn saved(socket: &Socket) -> Result<(), String> {
 }
 
 /// What cannot go on twice.
-fn refuse(config: &Config) -> Result<(), Failure> {
-    let Some((what, hint)) = named::refusal(config) else {
-        return Ok(());
+fn refuse(container: &Container) -> Result<(), Failure> {
+    let config = &container.config;
+    let (what, hint) = match named::refusal(config) {
+        Some((what, hint)) => (what, hint.to_owned()),
+        None => match nameless(container)? {
+            Some(target) => (
+                "a volume of its own",
+                format!("Run it with -v NAME:{target}: what has a name is all copies' together."),
+            ),
+            None => return Ok(()),
+        },
     };
     let name = &config.name;
     Err(Failure::new(format!(
@@ -209,6 +219,21 @@ fn refuse(config: &Config) -> Result<(), Failure> {
     ))
     .code(1)
     .hint(hint))
+}
+
+/// Where a container has a volume that was made for it alone.
+fn nameless(container: &Container) -> Result<Option<String>, Failure> {
+    let volumes = &container.config.volumes;
+    if volumes.is_empty() {
+        return Ok(None);
+    }
+    let all = Volumes::open(container.store())?;
+    let is_nameless = |volume: &&Volume| {
+        let name = volume.name.as_deref();
+        name.is_some_and(|name| all.get(name).is_ok_and(|found| found.about.anonymous))
+    };
+    let found = volumes.iter().find(is_nameless);
+    Ok(found.map(|volume| escaped(&volume.target)))
 }
 
 fn describe(snapshot: &Snapshot) -> Value {

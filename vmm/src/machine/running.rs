@@ -25,6 +25,9 @@ const ATTEMPTS: u32 = 100;
 /// A pause that gave up would lose the guest; it has more time than an end.
 const ATTEMPTS_TO_PAUSE: u32 = 1000;
 
+/// How long a request to the host's files may take that is under way when the machine is to stand still.
+const PATIENCE_WITH_FILES: Duration = Duration::from_secs(5);
+
 /// The guest runs.
 pub(crate) struct Running {
     threads: Vec<Runner>,
@@ -108,10 +111,11 @@ impl Running {
         ending: &Ending,
         act: impl FnOnce(&[Vcpu]) -> T,
     ) -> Result<T, MachineError> {
-        // This thread serves all other devices, and none that blocks is there: the caller sees to that.
+        // This thread serves all other devices.
         let _turn = lock(&self.turn);
         ending.hold();
-        let stopped = self.stop(ending, ATTEMPTS_TO_PAUSE);
+        let still = |waiter: &Waiter| waiter.hold(PATIENCE_WITH_FILES);
+        let stopped = self.waiters.iter().all(still) && self.stop(ending, ATTEMPTS_TO_PAUSE);
         let berths = self.threads.iter().map(|runner| lock(&runner.berth));
         let mut vcpus: Vec<Vcpu> = berths.filter_map(|mut berth| berth.take()).collect();
         // Fewer where the guest has just ended.
@@ -129,6 +133,7 @@ impl Running {
             runner.switch.set(false);
         }
         ending.release();
+        self.waiters.iter().for_each(Waiter::release);
         done
     }
 

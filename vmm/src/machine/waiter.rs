@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -26,6 +27,54 @@ const BATCH: usize = 4;
 pub(super) struct Waiter {
     thread: JoinHandle<()>,
     stop: Arc<EventFd>,
+    turn: Arc<Turn>,
+}
+
+/// Whether the thread may touch its device, and does.
+#[derive(Default)]
+struct Turn {
+    state: Mutex<TurnState>,
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct TurnState {
+    serves: bool,
+    held: bool,
+}
+
+impl Turn {
+    fn state(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the thread serve, as soon as nobody holds the device.
+    fn take(&self, serve: impl FnOnce()) {
+        let held = |state: &mut TurnState| state.held;
+        let state = self.idle.wait_while(self.state(), held);
+        state.unwrap_or_else(PoisonError::into_inner).serves = true;
+        serve();
+        let mut state = self.state();
+        state.serves = false;
+        if state.held {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Keeps it from that until [`release`](Self::release); whether it has ended what it was doing by then.
+    fn hold(&self, patience: Duration) -> bool {
+        let mut state = self.state();
+        state.held = true;
+        let serves = |state: &mut TurnState| state.serves;
+        let waited = self.idle.wait_timeout_while(state, patience, serves);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.serves
+    }
+
+    fn release(&self) {
+        self.state().held = false;
+        self.idle.notify_all();
+    }
 }
 
 impl Waiter {
@@ -47,6 +96,8 @@ impl Waiter {
         }
         watch(stop.as_raw_fd(), STOP)?;
         let (ending, confined, held) = (ending.clone(), confined.clone(), stop.clone());
+        let turn = Arc::new(Turn::default());
+        let own = turn.clone();
         let thread = Builder::new()
             .name(device.slot.name().to_owned())
             .stack_size(STACK)
@@ -70,12 +121,24 @@ impl Waiter {
                     for event in &events {
                         match event.data.u64() {
                             STOP => return,
-                            queue => device.slot.kick(usize::try_from(queue).unwrap_or(0)),
+                            queue => own.take(|| {
+                                device.slot.kick(usize::try_from(queue).unwrap_or(0));
+                            }),
                         }
                     }
                 }
             })?;
-        Ok(Self { thread, stop })
+        Ok(Self { thread, stop, turn })
+    }
+
+    /// Keeps the device as it is until [`release`](Self::release), unless a file of the host's takes longer than that.
+    pub(super) fn hold(&self, patience: Duration) -> bool {
+        self.turn.hold(patience)
+    }
+
+    /// Lets it go on.
+    pub(super) fn release(&self) {
+        self.turn.release();
     }
 
     /// Lets it end after what it is doing.
@@ -88,5 +151,46 @@ impl Waiter {
     pub(super) fn join(self) {
         self.stop();
         let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_device_that_is_held_is_not_served() {
+        let turn = Turn::default();
+        let ((begun, begins), (end, ends), (told, tells)) = (channel(), channel(), channel());
+        thread::scope(|scope| {
+            let turn = &turn;
+            scope.spawn(move || {
+                for number in 0..2 {
+                    turn.take(|| {
+                        begun.send(number).unwrap();
+                        ends.recv().unwrap();
+                    });
+                    told.send(number).unwrap();
+                }
+            });
+            assert_eq!(begins.recv_timeout(LONG), Ok(0));
+            // What is under way takes longer than that.
+            assert!(!turn.hold(SHORT));
+            end.send(()).unwrap();
+            assert!(turn.hold(LONG));
+            assert_eq!(tells.recv_timeout(LONG), Ok(0));
+            begins.recv_timeout(SHORT).unwrap_err();
+            turn.release();
+            assert_eq!(begins.recv_timeout(LONG), Ok(1));
+            end.send(()).unwrap();
+            assert_eq!(tells.recv_timeout(LONG), Ok(1));
+        });
+        assert!(turn.hold(SHORT));
     }
 }

@@ -271,6 +271,9 @@ fn accept(name: &str, config: &Config) -> Result<(), ArchiveError> {
     let sizes = storage::LEAST..=storage::MOST;
     let what = if let Some((what, _)) = named::refusal(config) {
         what
+    } else if config.shared().next().is_some() {
+        // Whoever wrote the archive would say which.
+        "directories of the host"
     } else if config.kernel.is_some() {
         "a kernel of its user's"
     } else if config.machine.root != Root::Image || config.image_id.parse::<Digest>().is_err() {

@@ -174,10 +174,10 @@ pub(crate) fn refusal(config: &Config) -> Option<(&'static str, &'static str)> {
             "a network card that leads to a device of the host's",
             "Run it on the default network.",
         ))
-    } else if config.shared().next().is_some() {
+    } else if config.rootfs.is_some() {
         Some((
-            "directories of the host",
-            "Run it without -v, --mount and --rootfs.",
+            "a root that is a directory of the host",
+            "Run it without --rootfs.",
         ))
     } else if config.machine.kernel_log {
         Some(("--kernel-log", "Run it without."))

@@ -124,7 +124,7 @@ fn save(vmm: &mut Vmm, task: &Task, deadline: Instant) -> Result<(), MakeError> 
         program: task.process.argv.first().cloned().unwrap_or_default(),
         path: path.unwrap_or_default().into(),
     })?;
-    control.send(&FromHost::Rest)?;
+    control.send(&FromHost::Rest { sync: false })?;
     match next::<FromGuest>(&mut control, vmm, deadline)? {
         FromGuest::Resting => {}
         _ => return Err(MakeError::Protocol),

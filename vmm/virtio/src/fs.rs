@@ -109,6 +109,7 @@ impl VirtioDevice for Fs {
     }
 
     fn kick(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), DeviceError> {
+        self.server.open_saved();
         io.serve(queue, |chain| Ok(Served::Done(self.server.answer(chain))))
     }
 

@@ -342,7 +342,7 @@ fn another_version_is_named_whatever_its_hello_holds() {
     let error = read::<Opening>(&mut [5, 0, 0, 0, 0, 99, 1, 2, 3].as_slice()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Guest init speaks protocol version 99, this hull speaks version 12"
+        "Guest init speaks protocol version 99, this hull speaks version 13"
     );
 }
 

@@ -24,7 +24,7 @@ fn hello() {
             version: VERSION,
             tsc_at_start: 300,
         }),
-        b"\x04\0\0\0\x00\x0c\xac\x02",
+        b"\x04\0\0\0\x00\x0d\xac\x02",
     );
 }
 
@@ -240,7 +240,7 @@ fn exited() {
 
 #[test]
 fn a_copys_first_words() {
-    golden(&FromHost::Rest, b"\x01\0\0\0\x04");
+    golden(&FromHost::Rest { sync: true }, b"\x02\0\0\0\x04\x01");
     golden(&FromGuest::Resting, b"\x01\0\0\0\x03");
     let ahead = FromHost::ReadAhead {
         program: b"sh".as_slice().into(),

@@ -78,7 +78,7 @@ fn saved(
             let client = connect();
             let request = Request::Snapshot { live };
             client.send(&request, Some(asks.as_fd())).unwrap();
-            assert_eq!(next(&mut control), FromHost::Rest);
+            assert_eq!(next(&mut control), FromHost::Rest { sync: false });
             send(&mut control, &FromGuest::Resting);
             let order = Order::receive(&guest.report).unwrap();
             let as_asked = match order {

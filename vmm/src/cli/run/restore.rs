@@ -1,5 +1,6 @@
 //! The container of a snapshot once more, as a new one: `hull run --from` and `hull clone`.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,11 @@ use crate::cli::create::{Made, new_file};
 use crate::cli::{snapshot, start};
 use crate::container::{self, Config, Containers, LogDriver};
 use crate::failure::Failure;
+use crate::policy::Policy;
 use crate::snapshot::named::Snapshot;
 use crate::supervise::Parts;
 use crate::vmm::Rest;
+use crate::volume::Volumes;
 use crate::{host, human};
 
 /// What can be said of a copy.
@@ -66,6 +69,7 @@ pub(in crate::cli) fn make(
         network.mac = protocol::Bytes(mac.to_vec());
     }
     let parts = Parts::of_config(&config, store)?;
+    let _held = volumes(&config, directory)?;
     let mut cidfile = copy.cidfile.map(new_file).transpose()?;
     let containers = Containers::open(directory)?;
     let (container, supervision) = containers.create_with(config, &task, disk.as_ref())?;
@@ -79,4 +83,22 @@ pub(in crate::cli) fn make(
         parts,
     };
     Ok((made, rest))
+}
+
+/// What a copy sees of the host, which it has together with the source and other copies: whether it may, and what keeps it there
+/// until the copy does.
+fn volumes(config: &Config, directory: &Path) -> Result<Option<File>, Failure> {
+    if config.volumes.is_empty() {
+        return Ok(None);
+    }
+    let policy = Policy::of_system()?;
+    let volumes = Volumes::open(directory)?;
+    let held = volumes.hold()?;
+    for volume in &config.volumes {
+        match &volume.name {
+            Some(name) => drop(volumes.get(name)?),
+            None => policy.permits_volume(&volume.path, volume.read_only)?,
+        }
+    }
+    Ok(Some(held))
 }

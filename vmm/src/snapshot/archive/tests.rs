@@ -185,7 +185,7 @@ fn nothing_of_another_host_or_of_no_sense_is_taken() {
         target: "/etc".to_owned(),
         read_only: false,
     };
-    refused(&|config| config.rootfs = Some(volume()), "directories");
+    refused(&|config| config.rootfs = Some(volume()), "a directory of");
     refused(&|config| config.volumes.push(volume()), "directories");
 }
 

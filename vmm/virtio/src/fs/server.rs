@@ -14,6 +14,7 @@ use super::abi::{
 };
 use super::handles::Handles;
 use super::nodes::{Nodes, again};
+use super::state::SavedHandle;
 use super::{Bounds, Descriptors, Owners, Share};
 use crate::chain::Chain;
 
@@ -52,6 +53,8 @@ pub(super) struct Server {
     pub(super) umask: u32,
     /// Devices of the host that were met, by which inode numbers are told apart.
     pub(super) devices: Vec<u64>,
+    /// What was open when the device was saved, and is to be opened again.
+    pub(super) saved: Vec<SavedHandle>,
     request: Vec<u8>,
     answer: Answer,
 }
@@ -73,6 +76,7 @@ impl Server {
             gid: rustix::process::getegid(),
             umask: u32::MAX,
             devices: Vec::new(),
+            saved: Vec::new(),
             request: Vec::new(),
             answer: Answer::default(),
         }
@@ -221,6 +225,7 @@ impl Server {
     pub(super) fn reset(&mut self) {
         self.nodes.clear();
         self.handles.clear();
+        self.saved.clear();
     }
 
     /// Where answers are written.

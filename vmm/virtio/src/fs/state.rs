@@ -33,8 +33,8 @@ struct SavedNode {
     count: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct SavedHandle {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct SavedHandle {
     number: u64,
     node: u64,
     flags: u32,
@@ -61,11 +61,11 @@ impl Server {
         });
         FsState {
             nodes: nodes.collect(),
-            handles: handles.collect(),
+            handles: handles.chain(self.saved.iter().copied()).collect(),
         }
     }
 
-    /// What is not there any more is stale to the guest, not an error of the state.
+    /// Files are opened by whoever serves the device, who alone may have the rights for that.
     pub(super) fn restore(&mut self, state: FsState) -> Result<(), StateError> {
         self.reset();
         let impossible = |what| move |_: Errno| StateError::Impossible(what);
@@ -84,7 +84,13 @@ impl Server {
             let restored = self.nodes.restore(saved.number, node);
             restored.map_err(impossible("file"))?;
         }
-        for saved in state.handles {
+        self.saved = state.handles;
+        Ok(())
+    }
+
+    /// Opens what was open when the device was saved. What is not there any more is stale to the guest.
+    pub(super) fn open_saved(&mut self) {
+        for saved in std::mem::take(&mut self.saved) {
             let Ok(file) = self.open_again(&saved) else {
                 continue;
             };
@@ -94,10 +100,11 @@ impl Server {
                 flags: saved.flags,
                 directory: saved.directory,
             };
-            let restored = self.handles.restore(saved.number, handle);
-            restored.map_err(impossible("open file"))?;
+            // There is room for as many as were open; more is a hostile state's.
+            if self.handles.restore(saved.number, handle).is_err() {
+                break;
+            }
         }
-        Ok(())
     }
 
     fn open_again(&mut self, saved: &SavedHandle) -> Result<std::os::fd::OwnedFd, Errno> {
