@@ -7,6 +7,7 @@ mod output;
 
 mod agent;
 mod cgroup;
+mod child;
 mod cli;
 mod config;
 mod container;

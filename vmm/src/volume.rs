@@ -157,6 +157,12 @@ impl Volumes {
         Ok(self.0.remove(name)?)
     }
 
+    /// Whether this is one that was made for one container, and goes with it.
+    pub(crate) fn is_anonymous(&self, volume: &Volume) -> bool {
+        let name = volume.name.as_deref();
+        name.is_some_and(|name| self.get(name).is_ok_and(|found| found.about.anonymous))
+    }
+
     /// The names of those that containers have.
     pub(crate) fn used(containers: &Containers) -> Result<BTreeSet<String>, VolumeError> {
         let all = containers.list()?.into_iter();
@@ -219,7 +225,7 @@ pub(crate) fn remove_anonymous(volumes: &[Volume]) {
         let (Ok(all), Ok(containers)) = (Volumes::open(root), Containers::open(root)) else {
             continue;
         };
-        if all.get(name).is_ok_and(|found| found.about.anonymous) {
+        if all.is_anonymous(volume) {
             let _ = all.remove(name, &containers);
         }
     }

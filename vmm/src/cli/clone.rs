@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 
 use super::run::restore::{self, Copy};
 use super::{ask, create, snapshot};
+use crate::child;
 use crate::container::{self, Container};
 use crate::control::{Request, Socket};
 use crate::failure::{self, Failure};
@@ -137,9 +137,7 @@ impl Copies<'_> {
         let Some(command) = self.commands.first() else {
             return Ok(());
         };
-        let command = pidfd_open(Pid::from_child(command), PidfdFlags::empty())?;
-        let limit = Timespec::try_from(HEAD_START).ok();
-        if poll(&mut [PollFd::new(&command, PollFlags::IN)], limit.as_ref())? == 0 {
+        if !child::ends_within(Pid::from_child(command), HEAD_START)? {
             return Ok(());
         }
         let root = Some(self.directory.clone());

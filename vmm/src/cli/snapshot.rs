@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ask;
 use super::names::{self, LsArgs, RmArgs};
-use crate::container::{Container, Volume, short};
+use crate::container::{Container, short};
 use crate::control::{Answer, Request, Socket};
 use crate::failure::{Failure, escaped};
 use crate::listing::Column;
@@ -228,11 +228,7 @@ fn nameless(container: &Container) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let all = Volumes::open(container.store())?;
-    let is_nameless = |volume: &&Volume| {
-        let name = volume.name.as_deref();
-        name.is_some_and(|name| all.get(name).is_ok_and(|found| found.about.anonymous))
-    };
-    let found = volumes.iter().find(is_nameless);
+    let found = volumes.iter().find(|volume| all.is_anonymous(volume));
     Ok(found.map(|volume| escaped(&volume.target)))
 }
 

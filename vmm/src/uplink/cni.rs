@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Card;
+use crate::child;
 use crate::publish::{self, Publish};
 
 mod answer;
@@ -317,7 +317,7 @@ impl Place {
             .stdout(output.try_clone().map_err(failed)?)
             .spawn()
             .map_err(failed)?;
-        if !ends(Pid::from_child(&child)).map_err(failed)? {
+        if !child::ends_within(Pid::from_child(&child), LIMIT).map_err(failed)? {
             let _ = child.kill();
             let _ = child.wait();
             return Err(CniError::Slow(kind.to_owned()));
@@ -370,14 +370,6 @@ fn mapping(port: &Publish) -> Value {
 
 fn memory() -> io::Result<File> {
     Ok(memfd_create("cni", MemfdFlags::CLOEXEC)?.into())
-}
-
-/// Whether a process ends in time.
-fn ends(process: Pid) -> io::Result<bool> {
-    let process = pidfd_open(process, PidfdFlags::empty())?;
-    let mut ready = [PollFd::new(&process, PollFlags::IN)];
-    let limit = Timespec::try_from(LIMIT).map_err(io::Error::other)?;
-    Ok(poll(&mut ready, Some(&limit))? != 0)
 }
 
 #[cfg(test)]
