@@ -1,5 +1,6 @@
 //! What a container costs its host in memory while its command waits: all processes that it takes, the launcher included.
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::site::{Image, Site};
 /// Until all has been started, and what was needed for that alone has been given back.
 pub(crate) const SETTLED: Duration = Duration::from_secs(6);
 
-const SHELL: &[&str] = &["/bin/busybox", "sh", "-c", "sleep 600; :"];
+const SHELL: &[&str] = &["/bin/busybox", "sh", "-c", "echo; sleep 600; :"];
 const PYTHON: &[&str] = &[
     "/usr/bin/python3",
     "-c",
-    "import time, json, http.server; time.sleep(600)",
+    "import time, json, http.server; print(flush=True); time.sleep(600)",
 ];
 const REDIS: &[&str] = &["/usr/bin/redis-server", "--save", "", "--port", "6379"];
 
@@ -47,16 +48,19 @@ pub(crate) fn measure(site: &Site, record: &mut Record) -> Result<()> {
     Ok(())
 }
 
-/// [`tree`] of a container.
+/// [`tree`] of a container, after its command has said something.
 fn of(mut command: Command) -> Result<[f64; 2]> {
     let mut launcher = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
+    let mut output = launcher.stdout.take().context("It has an output")?;
+    let said = output.read_exact(&mut [0]);
     std::thread::sleep(SETTLED);
     let memory = tree(launcher.id());
     end(&mut launcher)?;
+    said.context("Its command says nothing")?;
     memory
 }
 
