@@ -20,28 +20,57 @@ use crate::leftovers::{files, processes, wait_for_end};
 mod full;
 mod warm;
 
-/// Descriptors and sockets that the host's own programs may open meanwhile.
-const SLACK: u64 = 32;
+/// Descriptors and sockets that the host's own programs may open meanwhile, and MiB of memory that they may take.
+const SLACK: [u64; 3] = [32, 32, 64];
 /// What a process of hull may have beside its guest's memory, in MiB.
 const MOST_MEMORY: u64 = 64;
 
 /// A directory with a store that has the image, gone when dropped.
-struct Home(PathBuf);
+struct Home {
+    place: PathBuf,
+    /// How machines begin unless something else is said.
+    start: &'static str,
+}
 
 impl Home {
     fn new(name: &str) -> Self {
-        let home = Self(scratch(name).unwrap());
+        Self::at(scratch(name).unwrap(), "cold")
+    }
+
+    /// One that has templates as well, from which machines begin, as a user's do from the second time on.
+    fn with_templates(name: &str) -> Self {
+        let home = Self::at(scratch(name).unwrap(), "auto");
+        home.hull(&["run", "-d", "--name=first", &busybox(), "sleep", "1000"])
+            .exits(0);
+        home.hull(&["rm", "-f", "first"]).exits(0);
+        wait_for_end(&BTreeSet::new());
+        home
+    }
+
+    fn at(place: PathBuf, start: &'static str) -> Self {
+        let home = Self { place, start };
         home.vm(vm()).run("true").exits(0);
         wait_for_end(&BTreeSet::new());
         home
     }
 
     fn store(&self) -> PathBuf {
-        self.0.join("store")
+        self.place.join("store")
     }
 
     fn vm(&self, run: Vm) -> Vm {
         run.host_env("HULL_ROOT", self.store())
+            .host_env("HULL_START", self.start)
+    }
+
+    /// One in nine machines boots all the same.
+    fn mixed(&self, run: Vm, number: u64) -> Vm {
+        let start = if number.is_multiple_of(9) {
+            "cold"
+        } else {
+            self.start
+        };
+        self.vm(run).host_env("HULL_START", start)
     }
 
     fn hull(&self, words: &[&str]) -> Outcome {
@@ -66,7 +95,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.place);
     }
 }
 
@@ -95,17 +124,20 @@ impl Random {
     }
 }
 
-/// The host's files below a store, its mounts, and how many descriptors and sockets there are on all of the machine.
-type Host = (BTreeSet<String>, String, [u64; 2]);
+/// The host's files below a store, its mounts, and of all of the machine: descriptors, sockets, MiB of memory that is taken.
+type Host = (BTreeSet<String>, String, [u64; 3]);
 
 fn host(store: &Path) -> Host {
-    let number = |file: &str, at: usize| -> u64 {
+    let number = |file: &str, before: &str| -> u64 {
         let text = fs::read_to_string(file).unwrap();
-        text.split_whitespace().nth(at).unwrap().parse().unwrap()
+        let (_, rest) = text.split_once(before).unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     };
+    let memory = |what: &str| number("/proc/meminfo", what) >> 10;
     let counts = [
-        number("/proc/sys/fs/file-nr", 0),
-        number("/proc/net/sockstat", 2),
+        number("/proc/sys/fs/file-nr", ""),
+        number("/proc/net/sockstat", "used"),
+        memory("MemTotal:") - memory("MemAvailable:"),
     ];
     let mut files = files(store);
     // What happened before the last MB of events: there after a thousand runs, and then in place of itself.
@@ -115,24 +147,36 @@ fn host(store: &Path) -> Host {
 
 fn is_as_before(now: &Host, before: &Host, after: &str) {
     assert_eq!((&now.0, &now.1), (&before.0, &before.1), "after {after}");
-    for (now, before) in now.2.iter().zip(before.2) {
+    for ((now, before), slack) in now.2.iter().zip(before.2).zip(SLACK) {
         assert!(
-            *now <= before + SLACK,
+            *now <= before + slack,
             "{now} and not {before} after {after}"
         );
     }
 }
 
+/// Whether it is time to look around, and to say how far it has come: after each hundred and at the end.
+fn is_told(number: u64, of: u64) -> bool {
+    number.is_multiple_of(100) || number == of
+}
+
+/// How much more there is of each than before.
+fn grown(now: &Host, before: &Host) -> String {
+    let [descriptors, sockets, memory] =
+        std::array::from_fn(|at| now.2[at].saturating_sub(before.2[at]));
+    format!("{descriptors} descriptors, {sockets} sockets and {memory} MiB more than before")
+}
+
 #[test]
 fn alone_cycles_leave_the_host_as_it_was() {
-    let home = Home::new("cycles");
+    let home = Home::with_templates("cycles");
     let cycles = amount("CYCLES", 6);
     let before = host(&home.store());
     let start = Instant::now();
     for number in 1..=cycles {
         let name = format!("cycle{number}");
-        home.hull(&["run", "-d", "--name", &name, &busybox(), "sleep", "60"])
-            .exits(0);
+        let words = ["run", "-d", "--name", &name, &busybox(), "sleep", "60"];
+        home.mixed(hull(words), number).finish().exits(0);
         home.hull(&["exec", &name, "true"]).exits(0);
         if number % 2 == 0 {
             home.hull(&["stop", "-t", "0", &name]).exits(0);
@@ -140,24 +184,26 @@ fn alone_cycles_leave_the_host_as_it_was() {
         } else {
             home.hull(&["rm", "-f", &name]).exits(0);
         }
-        if number % 100 == 0 || number == cycles {
+        if is_told(number, cycles) {
             wait_for_end(&BTreeSet::new());
-            let after = format!("{number} cycles");
-            is_as_before(&host(&home.store()), &before, &after);
+            let now = host(&home.store());
+            is_as_before(&now, &before, &format!("{number} cycles"));
+            println!(
+                "{number} cycles of run, exec, stop and rm in {:.0} s: {}",
+                start.elapsed().as_secs_f64(),
+                grown(&now, &before)
+            );
         }
     }
-    println!(
-        "{cycles} cycles of run, exec, stop and rm in {:.0} s",
-        start.elapsed().as_secs_f64()
-    );
 }
 
 #[test]
 fn alone_kills_at_any_moment_are_survived() {
-    let home = Home::new("kills");
+    let home = Home::with_templates("kills");
     let mut random = Random::new();
     let kills = amount("KILLS", 10);
     let before = home.left();
+    let start = Instant::now();
     let mut killed = 0;
     while killed < kills {
         home.hull(&["create", "--name", "victim", &busybox(), "sleep", "1000"])
@@ -171,7 +217,8 @@ fn alone_kills_at_any_moment_are_survived() {
         for words in verbs.iter().take(last) {
             let _ = home.hull(words);
         }
-        let running = home.vm(hull(verbs[last].iter().copied())).start();
+        let run = hull(verbs[last].iter().copied());
+        let running = home.mixed(run, random.below(u64::MAX)).start();
         std::thread::sleep(Duration::from_millis(random.below(400)));
         let all: Vec<String> = processes().into_iter().collect();
         let one = usize::try_from(random.below(all.len() as u64)).unwrap();
@@ -182,8 +229,11 @@ fn alone_kills_at_any_moment_are_survived() {
         let _ = running.finish();
         home.hull(&["rm", "-f", "victim"]).exits(0);
         home.recovers(&before, &format!("after {killed} kills"));
+        if is_told(killed, kills) {
+            let seconds = start.elapsed().as_secs_f64();
+            println!("{killed} kills at random moments, each followed by a run, in {seconds:.0} s");
+        }
     }
-    println!("{killed} kills at random moments, each followed by a run");
 }
 
 /// What fails, and how: calls that hull has no way to do without, each with an error that the host may really give.
@@ -222,11 +272,12 @@ const FAULTS: [(&str, &str); 8] = [
 /// The kernel refuses one call of each of hull's processes and threads, at any place in their life.
 #[test]
 fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
-    let home = Home::new("faults");
+    let home = Home::with_templates("faults");
     let mut random = Random::new();
     let (faults, mut told) = (amount("FAULTS", 8), 0);
     let before = home.left();
-    for _ in 0..faults {
+    let start = Instant::now();
+    for number in 1..=faults {
         let (calls, error) = random.one_of(&FAULTS);
         // Half of the time early, where all processes come by.
         let most = *random.one_of(&[20, 200]);
@@ -244,7 +295,8 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
             2 => vec!["exec", "victim", "true"],
             _ => run.iter().map(String::as_str).collect(),
         };
-        let outcome = home.vm(hull(words.iter().copied()).under(strace)).finish();
+        let run = hull(words.iter().copied()).under(strace);
+        let outcome = home.mixed(run, random.below(u64::MAX)).finish();
         let place = format!("{fault} {words:?}: {outcome:?}");
         // Seen when what comes after it fails.
         println!("{place}");
@@ -255,8 +307,13 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
         );
         told += u64::from(!outcome.status.success());
         home.recovers(&before, &place);
+        if is_told(number, faults) {
+            let seconds = start.elapsed().as_secs_f64();
+            println!(
+                "{number} calls that failed: {told} ended a command, each followed by a run, in {seconds:.0} s"
+            );
+        }
     }
-    println!("{faults} calls that failed: {told} ended a command, each followed by a run");
 }
 
 /// What clients do to a container of some name, whatever it is doing.
@@ -278,7 +335,7 @@ const DEEDS: [&[&str]; 12] = [
 /// Clients that know nothing of each other: whatever comes between two of them is told, and no command hangs or breaks.
 #[test]
 fn alone_clients_that_do_everything_at_once_are_told_the_truth() {
-    let home = Home::new("clients");
+    let home = Home::with_templates("clients");
     let before = home.left();
     let clients = amount("CLIENTS", 4);
     let names = clients / 2;
@@ -348,8 +405,7 @@ fn anywhere(store: &Path, random: &mut Random) -> (PathBuf, u64) {
 
 #[test]
 fn a_flipped_bit_anywhere_in_the_store_ends_in_words_or_not_at_all() {
-    let home = Home(scratch("flips").unwrap());
-    home.vm(vm()).run("true").exits(0);
+    let home = Home::with_templates("flips");
     home.hull(&[
         "create",
         "--storage=16m",
@@ -359,11 +415,12 @@ fn a_flipped_bit_anywhere_in_the_store_ends_in_words_or_not_at_all() {
         "true",
     ])
     .exits(0);
-    let whole = home.0.join("whole");
+    let whole = home.place.join("whole");
     fs::rename(home.store(), &whole).unwrap();
     let mut random = Random::new();
     let (flips, mut told) = (amount("FLIPS", 6), 0);
-    for _ in 0..flips {
+    let start = Instant::now();
+    for number in 1..=flips {
         let copy = Command::new("cp")
             .arg("-a")
             .arg(&whole)
@@ -399,10 +456,13 @@ fn a_flipped_bit_anywhere_in_the_store_ends_in_words_or_not_at_all() {
         }
         told += u64::from(runs.iter().any(|outcome| !outcome.status.success()));
         fs::remove_dir_all(home.store()).unwrap();
+        if is_told(number, flips) {
+            let seconds = start.elapsed().as_secs_f64();
+            println!(
+                "{number} bits flipped in the store, in {seconds:.0} s: {told} noticed, the others changed nothing that was asked for"
+            );
+        }
     }
-    println!(
-        "{flips} bits flipped in the store: {told} noticed, the others changed nothing that was asked for"
-    );
 }
 
 #[test]

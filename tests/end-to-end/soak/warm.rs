@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tests::{Vm, amount, vm};
 
-use super::{Home, host, is_as_before};
+use super::{Home, grown, host, is_as_before, is_told};
 use crate::leftovers::wait_for_end;
 
 /// What a run sees of itself, and last what no two may have in common.
@@ -43,13 +43,15 @@ fn alone_warm_runs_tell_the_same_and_leave_nothing() {
         let (same, own) = run(shapes[which]);
         assert_eq!(same, first[which].0, "run {number}");
         assert!(owns.insert(own), "run {number}");
-        if number % 100 == 0 || number == runs {
+        if is_told(number, runs) {
             wait_for_end(&BTreeSet::new());
-            is_as_before(&host(&home.store()), &before, &format!("{number} runs"));
+            let now = host(&home.store());
+            is_as_before(&now, &before, &format!("{number} runs"));
+            println!(
+                "{number} runs from templates, all with the same result, in {:.0} s: {}",
+                start.elapsed().as_secs_f64(),
+                grown(&now, &before)
+            );
         }
     }
-    println!(
-        "{runs} runs from templates in {:.0} s, all with the same result",
-        start.elapsed().as_secs_f64()
-    );
 }
