@@ -94,7 +94,7 @@ pub(crate) const WRITES_IN_MEMORY: &[&str] = &["--storage", "0"];
 fn a_container_goes_on_where_it_was_and_elsewhere() {
     let store = Store::new("snapshot-goes-on");
     let script = "trap 'echo bye; exit 7' TERM; n=0; while :; do n=$((n+1)); echo $n > /next; mv /next /count; \
-                  if [ -e /say ]; then cat /say; cat /say >&2; rm /say; fi; sleep 0.05; done";
+                  if [ -e /say ]; then cat /say >&2; cat /say; rm /say; fi; sleep 0.05; done";
     store.run("source", WRITES_IN_MEMORY, script);
     let say = |name: &str, words: &str| {
         store.exec(name, &format!("echo {words} > /new; mv /new /say"));
