@@ -8,17 +8,21 @@ use tests::fixture::{self, scratch};
 use tests::registry::Registry;
 use tests::{Vm, hull, vm};
 
-/// Puts the busybox image there with skopeo.
+/// Puts the busybox image there.
 fn publish(to: &str) {
     publish_as(to, &[]);
 }
 
 fn publish_as(to: &str, options: &[&str]) {
-    let source = fixture::busybox();
+    copy(&fixture::busybox(), to, options);
+}
+
+/// Puts an image there with skopeo.
+pub(crate) fn copy(image: &str, to: &str, options: &[&str]) {
     let status = Command::new("skopeo")
         .args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"])
         .args(options)
-        .arg(&source)
+        .arg(image)
         .arg(format!("docker://{to}"))
         .status()
         .expect("skopeo is needed");

@@ -10,12 +10,14 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::fixture::{busybox, scratch};
+use tests::fixture::{busybox, entries, scratch};
+use tests::registry::Registry;
 use tests::run::{Outcome, Vm, program};
 use tests::{amount, asked, hull, vm};
 
 use crate::hostile::{MEMORY, mounts, own_memory};
 use crate::leftovers::{files, processes, wait_for_end};
+use crate::registry::copy;
 
 mod full;
 mod warm;
@@ -273,8 +275,16 @@ const FAULTS: [(&str, &str); 8] = [
 #[test]
 fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
     let home = Home::with_templates("faults");
+    let registry = Registry::start().unwrap();
+    let image = registry.name("entries:1");
+    copy(&entries(), &image, &[]);
+    let pulls = || {
+        home.hull(&["pull", "-q", &image]).exits(0);
+        home.hull(&["rmi", &image]).exits(0);
+    };
+    pulls();
     let mut random = Random::new();
-    let (faults, mut told) = (amount("FAULTS", 8), 0);
+    let (faults, mut told) = (amount("FAULTS", 10), 0);
     let before = home.left();
     let start = Instant::now();
     for number in 1..=faults {
@@ -289,10 +299,11 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
         let run = ["run", "--rm", &busybox(), "true"].map(str::to_owned);
         home.hull(&["run", "-d", "--name", "victim", &busybox(), "sleep", "1000"])
             .exits(0);
-        let words = match random.below(4) {
+        let words = match random.below(5) {
             0 => vec!["stop", "-t", "0", "victim"],
             1 => vec!["rm", "-f", "victim"],
             2 => vec!["exec", "victim", "true"],
+            3 => vec!["pull", "-q", &image],
             _ => run.iter().map(String::as_str).collect(),
         };
         let run = hull(words.iter().copied()).under(strace);
@@ -306,6 +317,9 @@ fn alone_a_call_that_fails_ends_in_words_or_not_at_all() {
             "{place}"
         );
         told += u64::from(!outcome.status.success());
+        if words.contains(&"pull") {
+            pulls();
+        }
         home.recovers(&before, &place);
         if is_told(number, faults) {
             let seconds = start.elapsed().as_secs_f64();

@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "100", value_name = "NUMBER")]
     clones: u64,
     /// Containers that are started at once
-    #[arg(long, default_value = "50", value_name = "NUMBER")]
+    #[arg(long, default_value = "100", value_name = "NUMBER")]
     starts: u64,
     /// All with a hull that has the address sanitizer
     #[arg(long)]
