@@ -36,7 +36,7 @@ fn alone_warm_runs_tell_the_same_and_leave_nothing() {
     let first = shapes.map(run);
     let mut owns: BTreeSet<String> = first.iter().map(|(_, own)| own.clone()).collect();
     wait_for_end(&BTreeSet::new());
-    let before = host(&home.store());
+    let before = host(&home);
     let start = Instant::now();
     for number in 1..=runs {
         let which = usize::from(number % 2 == 0);
@@ -45,7 +45,7 @@ fn alone_warm_runs_tell_the_same_and_leave_nothing() {
         assert!(owns.insert(own), "run {number}");
         if is_told(number, runs) {
             wait_for_end(&BTreeSet::new());
-            let now = host(&home.store());
+            let now = host(&home);
             is_as_before(&now, &before, &format!("{number} runs"));
             println!(
                 "{number} runs from templates, all with the same result, in {:.0} s: {}",
