@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::fixture::{self, scratch};
+use tests::registry::Registry;
 use tests::run::store;
 use tests::run::{Outcome, Running};
 use tests::{Container, amount, hull};
+
+use crate::registry::copy;
 
 /// Where what is written down of a container is.
 fn directory(container: &Container) -> PathBuf {
@@ -284,4 +287,44 @@ fn health_is_checked_and_told() {
     it.verb("exec", &[], &["rm", "/well"]).finish().exits(0);
     it.becomes("State.Health.Status", "unhealthy");
     it.verb("stop", &["-t", "0"], &[]).finish().exits(0);
+}
+
+/// What has to make a thread or a process says so where there is no more of them, and no command panics.
+#[test]
+fn a_host_that_makes_no_more_threads_is_told() {
+    let registry = Registry::start().unwrap();
+    let image = registry.name("entries:1");
+    copy(&fixture::entries(), &image, &[]);
+    let container = Container::detached("no-threads", &[], "sleep 1000");
+    let run = ["run", "--rm", "-i", &fixture::busybox(), "cat"];
+    let verbs: [&[&str]; 5] = [
+        &["pull", "-q", &image],
+        &run,
+        &["exec", "-i", container.0, "cat"],
+        &["cp", "no-threads:/bin", "-"],
+        &["commit", container.0, "threads:1"],
+    ];
+    let mut told = 0;
+    for words in verbs {
+        for number in 1..=4 {
+            let fault = format!("inject=clone,clone3,fork,vfork:error=EAGAIN:when={number}");
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &fault];
+            let outcome = hull(words.iter().copied())
+                .under(strace)
+                .feed("fed")
+                .finish();
+            let said = outcome.err();
+            let in_words = outcome.status.success()
+                || matches!(outcome.status.code(), Some(1 | 125)) && said.contains("error:");
+            assert!(
+                in_words && !said.contains("panicked at"),
+                "{number} {words:?}: {outcome:?}"
+            );
+            told += u32::from(!outcome.status.success());
+        }
+    }
+    assert!(told > 0, "nobody needed what there was none of");
+    for image in [&image, "threads:1"] {
+        let _ = hull(["rmi", image]).finish();
+    }
 }

@@ -302,12 +302,12 @@ impl<'a> Agent<'a> {
                 Source::Control => self.listen()?,
                 Source::Output(index) => {
                     if let Some(output) = self.outputs.get_mut(*index) {
-                        output.serve();
+                        output.serve()?;
                     }
                 }
                 Source::Drain(index) => {
                     if let Some(output) = self.drains.get_mut(*index) {
-                        output.serve();
+                        output.serve()?;
                     }
                 }
                 Source::Copying => self.copied()?,

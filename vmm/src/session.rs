@@ -1,6 +1,7 @@
 //! A user's end of a process in a container: its streams, signals and window, until it ends or the user leaves it alone.
 //! Knows the supervisor's socket and nothing behind it.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -133,7 +134,7 @@ impl Session<'_> {
                     }
                     Source::Output(index) => {
                         if let Some(output) = self.outputs.get_mut(index) {
-                            output.serve();
+                            output.serve()?;
                         }
                     }
                 }
@@ -199,10 +200,10 @@ impl Session<'_> {
         }
         match (answer, descriptor) {
             (Answer::Stream(which, first), Some(descriptor)) => {
-                let output = Output::new(Sink::Own(which), descriptor.into(), first);
+                let output = Output::new(Sink::Own(which), descriptor.into(), first)?;
                 self.outputs.push(output);
             }
-            (Answer::Stdin, Some(descriptor)) => self.pass_stdin(descriptor.into()),
+            (Answer::Stdin, Some(descriptor)) => self.pass_stdin(descriptor.into())?,
             // The window may have changed before there was a process to tell.
             (Answer::Started, _) if self.part.tty => self.resize()?,
             (Answer::Refused(why), _) => return Err(Failure::new(why)),
@@ -215,9 +216,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn pass_stdin(&mut self, stream: UnixStream) {
-        if self.part.stdin {
-            serve_stdin(stream, self.part.once, self.keys.take());
+    fn pass_stdin(&mut self, stream: UnixStream) -> io::Result<()> {
+        match self.part.stdin {
+            true => serve_stdin(stream, self.part.once, self.keys.take()),
+            false => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, Builder, ScopedJoinHandle};
 
 use crate::erofs::{self, DataWriter, Finished};
 use crate::layer::{self, LayerError};
@@ -76,10 +77,13 @@ pub(crate) fn convert(
     limits: &Limits,
 ) -> Result<Converted, ConvertError> {
     let (writeback, pieces) = sync_channel(1);
-    let (written, early) = std::thread::scope(|scope| {
+    let (written, early) = thread::scope(|scope| {
         // An error of the disk is told once for each open file: here, not at the end.
-        let early = scope.spawn(move || pieces.iter().try_for_each(|()| file.sync_data()));
-        (write(file, layers, source, limits, writeback), early.join())
+        let early = move || pieces.iter().try_for_each(|()| file.sync_data());
+        // On a host that has no more threads, all is brought to the disk at the end.
+        let early = Builder::new().spawn_scoped(scope, early);
+        let written = write(file, layers, source, limits, writeback);
+        (written, early.map_or(Ok(Ok(())), ScopedJoinHandle::join))
     });
     let (layers, Finished { bytes, checksum }) = written?;
     let broken = |_| ConvertError::Sync(io::ErrorKind::Other.into());

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Builder};
 
 use thiserror::Error;
 
@@ -107,19 +108,22 @@ impl Store {
             repository.push_blob(blob, Content::File(&file), mount)?;
             Ok(())
         };
-        std::thread::scope(|scope| {
-            for _ in 0..PARALLEL.min(blobs.len()) {
-                scope.spawn(|| {
-                    while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = push(blob) {
-                            // The others finish what they are at.
-                            next.store(blobs.len(), Ordering::Relaxed);
-                            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                            first.get_or_insert(error);
-                        }
-                    }
-                });
+        let work = || {
+            while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = push(blob) {
+                    // The others finish what they are at.
+                    next.store(blobs.len(), Ordering::Relaxed);
+                    let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    first.get_or_insert(error);
+                }
             }
+        };
+        thread::scope(|scope| {
+            for _ in 1..PARALLEL.min(blobs.len()) {
+                // A host that has no more threads does it with fewer.
+                let _ = Builder::new().spawn_scoped(scope, work);
+            }
+            work();
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),

@@ -1,6 +1,7 @@
 //! How a run ended, in the agent's words and in the user's.
 
 use crate::launch::Died;
+use std::io;
 
 use protocol::{FrameError, Status};
 use rustix::io::Errno;
@@ -37,6 +38,8 @@ pub(crate) enum AgentError {
     Frame(#[from] FrameError),
     #[error("Waiting for the guest failed")]
     Wait(#[from] Errno),
+    #[error("Passing on the command's output failed")]
+    Output(#[from] io::Error),
     #[error("Its client has gone")]
     Abandoned,
     #[error("It was ended by force")]

@@ -69,7 +69,7 @@ impl Agent<'_> {
                 }
             }
             _ if which != Stream::Stdin => {
-                self.drains.push(Output::new(Sink::Nobody, stream, first));
+                self.drains.push(Output::new(Sink::Nobody, stream, first)?);
             }
             _ => {}
         }

@@ -133,7 +133,7 @@ impl Agent<'_> {
                 self.give_stdin(stream);
             }
             (_, Some(fan)) if self.outputs.len() < self.fans.len() && !self.is_attached(which) => {
-                let output = Output::new(Sink::Fan(fan.clone()), stream, decoder.into_rest());
+                let output = Output::new(Sink::Fan(fan.clone()), stream, decoder.into_rest())?;
                 if which == Stream::Terminal
                     && has_stdin
                     && let Some(stream) = output.input()

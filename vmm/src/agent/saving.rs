@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use protocol::FromHost;
@@ -169,11 +169,12 @@ impl Agent<'_> {
         let failed = |error: io::Error| failure::line(&error);
         let to = draft::create(directory.as_fd(), DISK).map_err(failed)?;
         let (done, ends_with_thread) = UnixStream::pair().map_err(failed)?;
-        let thread = thread::spawn(move || {
+        let copying = Builder::new().spawn(move || {
             let copied = sparse::copy(&from, &to);
             drop(ends_with_thread);
             copied.map_err(|error| format!("copying its disk failed: {error}"))
         });
+        let thread = copying.map_err(failed)?;
         Ok(Some(Saving::Copying { thread, done, live }))
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::Builder;
 
 use protocol::Stream;
 
@@ -60,12 +60,12 @@ struct Progress {
 
 impl Output {
     /// `first` came with the opening frame.
-    pub(crate) fn new(sink: Sink, stream: UnixStream, first: Vec<u8>) -> Self {
+    pub(crate) fn new(sink: Sink, stream: UnixStream, first: Vec<u8>) -> io::Result<Self> {
         let state = match first.is_empty() {
             true => State::Idle(stream),
-            false => copy(sink.clone(), stream, first),
+            false => copy(sink.clone(), stream, first)?,
         };
-        Self { sink, state }
+        Ok(Self { sink, state })
     }
 
     /// Another end of the connection, to write to: a terminal's goes both ways.
@@ -88,7 +88,7 @@ impl Output {
     }
 
     /// Goes one step on; called when [`Output::as_fd`] is readable.
-    pub(crate) fn serve(&mut self) {
+    pub(crate) fn serve(&mut self) -> io::Result<()> {
         self.state = match std::mem::replace(&mut self.state, State::Done) {
             State::Idle(stream) => {
                 let mut first = vec![0; 4096];
@@ -99,12 +99,13 @@ impl Output {
                     self.sink.close();
                     State::Done
                 } else {
-                    copy(self.sink.clone(), stream, first)
+                    copy(self.sink.clone(), stream, first)?
                 }
             }
             // The thread's end of the pair is closed: it has ended.
             State::Copying { .. } | State::Done => State::Done,
         };
+        Ok(())
     }
 
     /// After the workload's exit: ends a stream that the guest holds open without using it.
@@ -157,27 +158,25 @@ impl Sink {
     }
 }
 
-fn copy(sink: Sink, stream: UnixStream, first: Vec<u8>) -> State {
+fn copy(sink: Sink, stream: UnixStream, first: Vec<u8>) -> io::Result<State> {
     let stream = Arc::new(stream);
     let progress = Arc::new(Progress::default());
-    let Ok((thread, ends_with_thread)) = UnixStream::pair() else {
-        return State::Done;
-    };
+    let (thread, ends_with_thread) = UnixStream::pair()?;
     let (source, told) = (Arc::clone(&stream), Arc::clone(&progress));
-    thread::spawn(move || {
+    Builder::new().spawn(move || {
         if pump(&source, &sink, &first, &told).is_err() {
             // Nobody reads our output any more: the workload shall learn it.
             let _ = source.shutdown(Shutdown::Both);
         }
         sink.close();
         drop(ends_with_thread);
-    });
-    State::Copying {
+    })?;
+    Ok(State::Copying {
         thread,
         stream,
         progress,
         seen: 0,
-    }
+    })
 }
 
 fn pump(mut source: &UnixStream, sink: &Sink, first: &[u8], progress: &Progress) -> io::Result<()> {
@@ -229,8 +228,8 @@ pub(crate) fn serve_stdin(
     stream: UnixStream,
     once: bool,
     mut detached: Option<(UnixStream, Watch)>,
-) {
-    thread::spawn(move || {
+) -> io::Result<()> {
+    let thread = Builder::new().spawn(move || {
         let mut stream = stream;
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -267,4 +266,5 @@ pub(crate) fn serve_stdin(
             let _ = stream.shutdown(Shutdown::Write);
         }
     });
+    thread.map(drop)
 }

@@ -169,7 +169,7 @@ fn what_comes_along_with_a_streams_opening_is_passed_on_at_once() {
     let (mut guest, stream) = UnixStream::pair().unwrap();
     let fan = Fan::new(Stream::Stdout, None);
     fan.attach(theirs, true);
-    let output = Output::new(Sink::Fan(fan), stream, b"first ".to_vec());
+    let output = Output::new(Sink::Fan(fan), stream, b"first ".to_vec()).unwrap();
     let mut heard = [0; 11];
     ours.read_exact(&mut heard[..6]).unwrap();
     guest.write_all(b"then\n").unwrap();

@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 
 use image::reference::Reference;
 use image::trust::Origin;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, root: Option<PathBuf>) -> Result<ExitCode, Failur
     // Before there is a thread: it may have to fork.
     let job = cp::root_of(&container, root)?;
     let (reader, mut writer) = std::io::pipe()?;
-    let packing = thread::spawn(move || cp::pour(job, &mut writer));
+    let packing = Builder::new().spawn(move || cp::pour(job, &mut writer))?;
     let mut tar = Checked {
         tar: reader,
         packing: Some(packing),

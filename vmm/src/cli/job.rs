@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use protocol::{FrameError, Item, Status, Stream, Work};
@@ -84,11 +84,11 @@ impl Job {
         else {
             return Err(silent(container));
         };
-        let complaint = thread::spawn(move || {
+        let complaint = Builder::new().spawn(move || {
             let mut text = said;
             let _ = error.take(LONGEST).read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
-        });
+        })?;
         Ok(Self {
             socket,
             output: BufReader::with_capacity(

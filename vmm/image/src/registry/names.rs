@@ -10,7 +10,7 @@ use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::NextTimeout;
+use ureq::unversioned::transport::{NextTimeout, time};
 
 use crate::program;
 
@@ -49,7 +49,13 @@ impl Resolver for Names {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let own = || self.own.resolve(uri, config, timeout);
+        // With a limit it would look up in a thread of its own, and panic on a host that has no more. An address is not looked up at
+        // all, and the C library gives up by itself (resolv.conf(5), timeout and attempts).
+        let unlimited = NextTimeout {
+            after: time::Duration::NotHappening,
+            ..timeout
+        };
+        let own = || self.own.resolve(uri, config, unlimited);
         let host = uri.host().unwrap_or_default();
         let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
         let secure = uri.scheme_str() == Some("https");
