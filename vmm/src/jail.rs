@@ -14,11 +14,15 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(test, feature = "hostile"))]
+mod acts;
 mod filter;
 mod layers;
 mod process;
 mod shares;
 mod table;
+#[cfg(feature = "hostile")]
+pub(crate) mod taken_over;
 
 pub(crate) use layers::MOST_DESCRIPTORS;
 pub(crate) use process::Process;
@@ -195,6 +199,8 @@ pub(crate) fn confine(role: Role) -> io::Result<()> {
         Role::Network if TAP.load(Ordering::Relaxed) => Role::Tap,
         role => role,
     };
+    #[cfg(feature = "hostile")]
+    taken_over::remember(role);
     if FILTERS.load(Ordering::Relaxed) {
         let begun = worked();
         filter::apply(role)?;

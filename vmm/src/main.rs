@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         if verb == terminal::GUARD {
             return terminal::guard();
         }
+        #[cfg(feature = "hostile")]
+        if verb == "acts" {
+            return jail::taken_over::list();
+        }
     }
     cli::main()
 }

@@ -328,7 +328,10 @@ pub(crate) fn end_when_told() {
 }
 
 /// The signal that makes `KVM_RUN` return does nothing else.
-extern "C" fn leave_guest(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+extern "C" fn leave_guest(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    #[cfg(feature = "hostile")]
+    crate::jail::taken_over::interrupted();
+}
 
 /// Lets [`kick`] interrupt threads instead of ending the process.
 pub(crate) fn make_kick_harmless() -> io::Result<()> {
@@ -391,10 +394,12 @@ fn owned(result: i64) -> io::Result<OwnedFd> {
 }
 
 /// Processes that do what must be refused to them.
-#[cfg(test)]
+#[cfg(any(test, feature = "hostile"))]
 pub(crate) mod hostile {
     use std::io;
+    #[cfg(test)]
     use std::os::unix::process::ExitStatusExt;
+    #[cfg(test)]
     use std::process::ExitStatus;
 
     /// Makes a system call and gives its result or the error's number.
@@ -408,6 +413,7 @@ pub(crate) mod hostile {
     }
 
     /// How a child ended that did `act`: with the error's number as its code, or 0.
+    #[cfg(test)]
     pub(crate) fn in_child(act: impl FnOnce() -> Result<i64, i32>) -> ExitStatus {
         // SAFETY: the child uses only its own thread, an allocator that survives forks, and ends below.
         let child = unsafe { libc::fork() };
@@ -430,6 +436,7 @@ pub(crate) mod hostile {
     }
 
     /// The same with `act` in a second thread of the child, started after `prepare`.
+    #[cfg(test)]
     pub(crate) fn in_other_child(
         prepare: impl FnOnce(),
         act: impl FnOnce() -> Result<i64, i32> + Send,

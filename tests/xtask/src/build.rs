@@ -94,6 +94,27 @@ pub(crate) fn map() -> PathBuf {
 
 /// Builds the program.
 fn program() -> Result<PathBuf> {
+    let built = progress::step("Building hull", || hull(&[]))?;
+    let hull = workspace::target().join("hull/bin/hull");
+    install(&built, &hull)?;
+    Ok(hull)
+}
+
+/// Builds hull with a VMM that does what its guest tells it to, where the rest of an installation is found too.
+pub(crate) fn taken_over() -> Result<PathBuf> {
+    // The map is the program's.
+    let options = [
+        "--features",
+        "hostile",
+        "--",
+        "-C",
+        "link-arg=-Wl,-Map=/dev/null",
+    ];
+    let built = progress::step("Building hull with a hostile VMM", || hull(&options))?;
+    beside_a_guest(&built, "taken-over")
+}
+
+fn hull(options: &[&str]) -> Result<PathBuf> {
     let map = map();
     // Flags that name a checkout would give its functions hashes of their own, which the script could not know.
     let map = map
@@ -101,11 +122,18 @@ fn program() -> Result<PathBuf> {
         .unwrap_or(&map)
         .display();
     let order = format!("{SMALLER} -C link-arg=-Wl,-T,{ORDER} -C link-arg=-Wl,-Map={map}");
-    let built = progress::step("Building hull", || {
-        linked("static", "release", "hull", "hull", &[], &order)
-    })?;
-    let hull = workspace::target().join("hull/bin/hull");
-    install(&built, &hull)?;
+    linked("static", "release", "hull", "hull", options, &order)
+}
+
+/// Puts another build of hull where it finds the rest of an installation.
+fn beside_a_guest(built: &Path, directory: &str) -> Result<PathBuf> {
+    let place = workspace::target().join(directory).join("hull");
+    let hull = place.join("bin/hull");
+    install(built, &hull)?;
+    for file in ["initramfs", "vmlinux", "vmlinux-smp"].map(|name| format!("lib/hull/{name}")) {
+        let from = workspace::target().join("hull").join(&file);
+        install(&from, &place.join(&file))?;
+    }
     Ok(hull)
 }
 
@@ -121,13 +149,7 @@ pub(crate) fn sanitized() -> Result<PathBuf> {
     progress::step("Building hull with the address sanitizer", || {
         cargo(&words, &[("RUSTFLAGS", flags), ("RUSTC_BOOTSTRAP", "1")])
     })?;
-    let hull = directory.join("hull/bin/hull");
-    install(&directory.join(triple).join(profile).join("hull"), &hull)?;
-    for file in ["initramfs", "vmlinux", "vmlinux-smp"].map(|name| format!("lib/hull/{name}")) {
-        let from = workspace::target().join("hull").join(&file);
-        install(&from, &directory.join("hull").join(&file))?;
-    }
-    Ok(hull)
+    beside_a_guest(&directory.join(triple).join(profile).join("hull"), profile)
 }
 
 /// Builds what the benchmarks run in containers.
@@ -175,7 +197,7 @@ fn linked(
 ) -> Result<PathBuf> {
     let triple = "x86_64-unknown-linux-gnu";
     let directory = workspace::target().join(directory);
-    let mut words: Vec<OsString> = vec!["build".into(), "--target".into(), triple.into()];
+    let mut words: Vec<OsString> = vec!["rustc".into(), "--target".into(), triple.into()];
     words.extend(["--profile", profile, "--package", package, "--target-dir"].map(Into::into));
     words.push(directory.clone().into());
     words.extend(["--bin", program].map(Into::into));

@@ -49,13 +49,14 @@ pub(crate) fn check() -> Result<()> {
     })?;
     progress::step("Checking files", files)?;
     progress::step("Checking with clippy", || {
-        // The suites that `cargo test` does not run by itself are no target of all, nor of any other choice than their own.
-        for targets in [&["--all-targets"][..], &["--test", "*"]] {
-            let words = [
-                &["clippy", "--workspace"],
-                targets,
-                &["--", "-D", "warnings"],
-            ];
+        // The suites that `cargo test` does not run by itself are no target of all, nor of any other choice than their own; nor is the
+        // build that is attacked from inside.
+        for targets in [
+            &["--workspace", "--all-targets"][..],
+            &["--workspace", "--test", "*"],
+            &["--package", "hull", "--bins", "--features", "hostile"],
+        ] {
+            let words = [&["clippy"], targets, &["--", "-D", "warnings"]];
             cargo(&words.concat(), &[])?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! `cargo xtask soak`: the long form of the end-to-end tests that do something very often. Knows how much, not what.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail, ensure};
@@ -88,7 +88,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let variables = parts().map(|(name, amount, _)| format!("HULL_SOAK_{name}={amount}"));
     let seed = args.seed.map(|seed| format!("HULL_SOAK_SEED={seed}"));
     let mut command: Vec<OsString> = variables.chain(seed).map(OsString::from).collect();
-    command.extend(tested.iter().flat_map(|hull| test::sanitized(hull)));
+    let told = tested.iter().flat_map(|hull| test::sanitized(hull));
+    command.extend(told.map(|(name, value)| [name.into(), value].join(OsStr::new("="))));
     command.push(suite.into());
     command.extend(["--test-threads=1", "--nocapture"].map(OsString::from));
     command.extend(parts().map(|(_, _, test)| OsString::from(test)));

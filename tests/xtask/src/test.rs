@@ -14,6 +14,9 @@ use crate::{apt, bench, build, demo, fuzz, lab, lint, progress, workspace};
 /// Seconds that each fuzz target runs.
 const FUZZ: u32 = 30;
 
+/// The acts of a VMM that was taken over.
+const TAKEN_OVER: &[&str] = &["--package", "tests", "--test", "taken-over"];
+
 /// What makes system calls fail.
 pub(crate) const STRACE: (&str, &str) = ("strace", "strace");
 
@@ -23,6 +26,10 @@ pub(crate) struct Args {
     /// Only the end-to-end tests whose names contain this
     #[arg(long, value_name = "TEXT")]
     end_to_end: Option<String>,
+
+    /// Only a VMM that was taken over: what becomes of its acts, in a table
+    #[arg(long, conflicts_with = "end_to_end")]
+    taken_over: bool,
 }
 
 /// Runs every test, or the end-to-end tests asked for.
@@ -50,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     apt::need(&packages)?;
     if let Some(filter) = &args.end_to_end {
         return end_to_end(Some(filter)).map(|()| ExitCode::SUCCESS);
+    }
+    if args.taken_over {
+        return taken_over().map(|()| ExitCode::SUCCESS);
     }
     let start = Instant::now();
     lint::check()?;
@@ -107,18 +117,15 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
             succeed(again(&archives)?.arg("--test-threads=1"))
         })?;
     }
-    let sanitized = match filter {
+    let attacks = match filter {
         Some(_) => None,
-        None => Some(build::sanitized()?),
+        None => Some(Attacks::build()?),
     };
     if demo::boots_linux(&hull)? {
         progress::step("Running the end-to-end tests", || {
             succeed(&mut suite_command(&suite, filter)?)
         })?;
-        return progress::step("Attacking hull with the address sanitizer", || {
-            let attacks = sanitized.map(|hull| attacked(&hull, &suite));
-            attacks.map_or(Ok(()), |command| succeed(&mut command?))
-        });
+        return attacks.map_or(Ok(()), |attacks| attacks.run(&suite));
     }
     progress::note(
         "This machine's KVM boots no Linux (`hull doctor` says why): testing in the lab.",
@@ -131,16 +138,60 @@ fn end_to_end(filter: Option<&str>) -> Result<()> {
     }
     progress::step(
         "Running the end-to-end tests in the lab",
-        || match sanitized {
+        || match attacks {
             None => in_lab(suite_command(&suite, filter)?),
-            Some(sanitized) => in_two_labs(&machine, &sanitized, &suite),
+            Some(attacks) => in_two_labs(&machine, &attacks, &suite),
         },
     )
 }
 
-/// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests too, the second those
-/// that look at everything that runs on their machine, one by one at the end, and the hostile guest once more.
-fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
+/// A VMM that was taken over, alone.
+fn taken_over() -> Result<()> {
+    let hull = build::ensure()?;
+    build::images()?;
+    let mut program = OsString::from("HULL=");
+    program.push(build::taken_over()?);
+    let mut command = Command::new("env");
+    command.arg(program).arg(executable(TAKEN_OVER)?);
+    command.arg("--nocapture");
+    match demo::boots_linux(&hull)? {
+        true => succeed(&mut command),
+        false => in_lab(command),
+    }
+}
+
+/// Builds of hull that are attacked from inside, and the program that does so with the second.
+struct Attacks {
+    sanitized: PathBuf,
+    taken_over: PathBuf,
+    acts: PathBuf,
+}
+
+impl Attacks {
+    fn build() -> Result<Self> {
+        Ok(Self {
+            sanitized: build::sanitized()?,
+            taken_over: build::taken_over()?,
+            acts: executable(TAKEN_OVER)?,
+        })
+    }
+
+    fn run(&self, suite: &Path) -> Result<()> {
+        progress::step("Attacking hull with the address sanitizer", || {
+            let mut attack = again(suite)?;
+            attack.envs(sanitized(&self.sanitized));
+            succeed(attack.args(["--test-threads=1", "hostile::"]))
+        })?;
+        progress::step("Attacking the host from a VMM that was taken over", || {
+            succeed(again(&self.acts)?.env("HULL", &self.taken_over))
+        })
+    }
+}
+
+/// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests and the VMM that was taken
+/// over too, the second those that look at everything that runs on their machine, one by one at the end, and the hostile guest once
+/// more.
+fn in_two_labs(machine: &Path, attacks: &Attacks, suite: &Path) -> Result<()> {
     let names = tests_of(suite)?;
     let shared: Vec<_> = names
         .iter()
@@ -155,14 +206,15 @@ fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
     let lab = |script: &str, half| {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        command.args([&own, machine, sanitized, suite]);
+        command.args([&own, machine, &attacks.sanitized]);
+        command.args([&attacks.acts, &attacks.taken_over, suite]);
         command.args(["--test-threads=2", "--exact"]).args(half);
         in_lab(command)
     };
     // The machine's tests are threads of one process, some of which fork: what another has just closed, a lock or a port, would
     // be open in that child.
-    let first = r#""$0" again "$1" --test-threads=1 && shift 2 && exec "$0" again "$@""#;
-    let second = r#"hull=$2; shift 2; "$0" again "$@" && "$0" again "$1" --test-threads=1 alone_ &&
+    let first = r#""$0" again "$1" --test-threads=1 && HULL="$4" "$0" again "$3" && shift 4 && exec "$0" again "$@""#;
+    let second = r#"hull=$2; shift 4; "$0" again "$@" && "$0" again "$1" --test-threads=1 alone_ &&
         exec env HULL="$hull" HULL_SOAK_SANITIZED=1 "$0" again "$1" --test-threads=1 hostile::"#;
     thread::scope(|scope| {
         let first = scope.spawn(|| lab(first, half(true)));
@@ -174,15 +226,6 @@ fn in_two_labs(machine: &Path, sanitized: &Path, suite: &Path) -> Result<()> {
     })
 }
 
-/// The hostile guest, in a hull with the address sanitizer.
-fn attacked(hull: &Path, suite: &Path) -> Result<Command> {
-    let mut command = Command::new("env");
-    command.args(sanitized(hull)).arg(std::env::current_exe()?);
-    command.arg("again").arg(suite);
-    command.args(["--test-threads=1", "hostile::"]);
-    Ok(command)
-}
-
 /// Runs a test program, and what of it fails once more.
 fn again(program: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -191,10 +234,8 @@ fn again(program: &Path) -> Result<Command> {
 }
 
 /// What tells tests of a hull with the address sanitizer.
-pub(crate) fn sanitized(hull: &Path) -> [OsString; 2] {
-    let mut program = OsString::from("HULL=");
-    program.push(hull);
-    [program, "HULL_SOAK_SANITIZED=1".into()]
+pub(crate) fn sanitized(hull: &Path) -> [(&'static str, OsString); 2] {
+    [("HULL", hull.into()), ("HULL_SOAK_SANITIZED", "1".into())]
 }
 
 /// Runs a command in a lab; it must succeed.

@@ -85,7 +85,7 @@ const fn rule(call: i64, checks: &'static [Check]) -> Rule {
     clippy::cast_sign_loss,
     reason = "numbers of calls, requests and flags are 32 bits wide"
 )]
-const fn bits(number: i64) -> u32 {
+pub(super) const fn bits(number: i64) -> u32 {
     number as u32
 }
 
@@ -100,7 +100,7 @@ const NO_CODE: &[Check] = &[Check::Without(2, flags(PROT_EXEC))];
 /// `KVM_RUN` and `KVM_GET_REGS`.
 pub(super) const VCPU_REQUESTS: &[u32] = &[0xae80, 0x8090_ae81];
 /// The first real-time signal is what gets a vCPU out of its guest.
-const KICK: u32 = 34;
+pub(super) const KICK: u32 = 34;
 
 /// Every thread.
 const BOTH: &[Rule] = &[

@@ -81,6 +81,8 @@ impl Uart {
     fn end_line(&mut self) {
         let line = printable(&self.line);
         self.line.clear();
+        #[cfg(feature = "hostile")]
+        crate::jail::taken_over::heard(&line);
         if let Some(log) = &mut self.log {
             log.put(&line);
         }
