@@ -2,16 +2,18 @@
 //! what, and each act is refused. `cargo xtask test` makes the build; this prints SECURITY.md's table.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use tests::fixture::scratch;
 use tests::run::Outcome;
 use tests::{hull, vm};
 
 /// What the build is asked for: an act by its place among all, or `nothing`, in a thread that its guest's words lead to.
-fn take_over(options: &[&str], thread: &str, act: &str) -> Outcome {
+fn take_over(store: &Path, options: &[&str], thread: &str, act: &str) -> Outcome {
     let script =
         format!("mknod /kmsg c 1 11 && echo '<0>hostile {thread} {act}' >/kmsg && sleep 1000");
     let run = vm().host_env("HULL_START", "warm");
+    let run = run.host_env("HULL_ROOT", store);
     run.options(options).run(&script)
 }
 
@@ -33,6 +35,8 @@ const WORK: [(&str, &str); 2] = [("network", "connect"), ("first", "clone")];
 #[test]
 fn each_thread_of_a_vmm_is_refused_each_act() {
     let directory = scratch("taken-over").unwrap();
+    // Templates of this build are nobody else's.
+    let store = directory.join("store");
     let volume = format!("--volume={}:/v", directory.display());
     let with_volume = ["--network=none", &volume];
     let threads: [(&str, &[&str]); 4] = [
@@ -43,7 +47,7 @@ fn each_thread_of_a_vmm_is_refused_each_act() {
     ];
     // A call that it may make is made: so whoever is killed is killed for what it did.
     for (thread, options) in threads {
-        let allowed = take_over(options, thread, "nothing");
+        let allowed = take_over(&store, options, thread, "nothing");
         allowed.exits(125).complains("(exit status: 200)");
     }
     let acts = hull(["acts"]).finish().exits(0).out();
@@ -53,7 +57,7 @@ fn each_thread_of_a_vmm_is_refused_each_act() {
             if WORK.contains(&(thread, act)) {
                 return "its work";
             }
-            let outcome = take_over(options, thread, &number.to_string());
+            let outcome = take_over(&store, options, thread, &number.to_string());
             let told = told(&outcome);
             refused += u32::from(told.is_some());
             told.unwrap_or_else(|| {

@@ -188,9 +188,9 @@ impl Attacks {
     }
 }
 
-/// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests and the VMM that was taken
-/// over too, the second those that look at everything that runs on their machine, one by one at the end, and the hostile guest once
-/// more.
+/// All of the tests, in two labs at once: a lab has one processor. The first has the machine's own tests too, the second those
+/// that look at everything that runs on their machine, one by one at the end, the hostile guest once more, and last, for it leaves its
+/// VMMs dead, the one that was taken over.
 fn in_two_labs(machine: &Path, attacks: &Attacks, suite: &Path) -> Result<()> {
     let names = tests_of(suite)?;
     let shared: Vec<_> = names
@@ -213,9 +213,11 @@ fn in_two_labs(machine: &Path, attacks: &Attacks, suite: &Path) -> Result<()> {
     };
     // The machine's tests are threads of one process, some of which fork: what another has just closed, a lock or a port, would
     // be open in that child.
-    let first = r#""$0" again "$1" --test-threads=1 && HULL="$4" "$0" again "$3" && shift 4 && exec "$0" again "$@""#;
-    let second = r#"hull=$2; shift 4; "$0" again "$@" && "$0" again "$1" --test-threads=1 alone_ &&
-        exec env HULL="$hull" HULL_SOAK_SANITIZED=1 "$0" again "$1" --test-threads=1 hostile::"#;
+    let first = r#""$0" again "$1" --test-threads=1 && shift 4 && exec "$0" again "$@""#;
+    let second = r#"hull=$2; acts=$3; taken_over=$4; shift 4;
+        "$0" again "$@" && "$0" again "$1" --test-threads=1 alone_ &&
+        HULL="$hull" HULL_SOAK_SANITIZED=1 "$0" again "$1" --test-threads=1 hostile:: &&
+        HULL="$taken_over" exec "$0" again "$acts""#;
     thread::scope(|scope| {
         let first = scope.spawn(|| lab(first, half(true)));
         let second = lab(second, half(false));
