@@ -37,7 +37,9 @@ fn each_thread_of_a_vmm_is_refused_each_act() {
     let directory = scratch("taken-over").unwrap();
     // Templates of this build are nobody else's.
     let store = directory.join("store");
-    let volume = format!("--volume={}:/v", directory.display());
+    let shared = directory.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let volume = format!("--volume={}:/v", shared.display());
     let with_volume = ["--network=none", &volume];
     let threads: [(&str, &[&str]); 4] = [
         ("first", &with_volume),
