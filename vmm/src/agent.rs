@@ -307,7 +307,8 @@ impl<'a> Agent<'a> {
                 }
                 Source::Drain(index) => {
                     if let Some(output) = self.drains.get_mut(*index) {
-                        output.serve()?;
+                        // Nobody wants it: it is no reason to end the others.
+                        let _ = output.serve();
                     }
                 }
                 Source::Copying => self.copied()?,

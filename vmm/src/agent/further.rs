@@ -69,7 +69,8 @@ impl Agent<'_> {
                 }
             }
             _ if which != Stream::Stdin => {
-                self.drains.push(Output::new(Sink::Nobody, stream, first)?);
+                // Nobody wants it: it is no reason to end the others.
+                self.drains.extend(Output::new(Sink::Nobody, stream, first));
             }
             _ => {}
         }
