@@ -141,11 +141,17 @@ impl Plugged {
         self.wires.kicks.iter().map(|kick| kick.as_raw_fd())
     }
 
+    /// Whether its server was told to look at a queue.
+    #[cfg(test)]
+    pub(crate) fn was_kicked(&self, queue: usize) -> bool {
+        self.wires.kicks[queue].read().is_ok()
+    }
+
     /// Makes the device look at every queue again, and the driver at the device: after a restore.
     pub(crate) fn wake(&self) {
         for queue in 0..self.slot.queue_count() {
-            match self.slot.blocks() {
-                // Its own thread looks.
+            match self.slot.blocks() || self.server == Server::Network {
+                // Its own thread looks, whose system calls are those that it takes.
                 true => self.wires.kick_again(queue),
                 false => self.slot.kick(queue),
             }

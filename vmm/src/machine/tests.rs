@@ -160,6 +160,20 @@ fn processors_that_were_never_started_can_be_ended() {
     ends_when_hung_up(&[&[0xeb, 0xfe]], 16);
 }
 
+/// What a thread of its own serves is left to it, for its system calls are no other's.
+#[test]
+fn a_device_is_woken_by_the_thread_that_serves_it() {
+    let mut machine = built(1);
+    for server in [Server::Main, Server::Network] {
+        machine.plug_for(server, Entropy::new()).unwrap();
+    }
+    let kicked = machine.devices.iter().map(|device| {
+        device.wake();
+        device.was_kicked(0)
+    });
+    assert_eq!(kicked.collect::<Vec<_>>(), [false, true]);
+}
+
 #[test]
 fn a_notification_reaches_the_device_without_an_exit() {
     let mut machine = built(1);
