@@ -162,11 +162,17 @@ fn is_told(number: u64, of: u64) -> bool {
     number.is_multiple_of(100) || number == of
 }
 
-/// How much more there is of each than before.
-fn grown(now: &Host, before: &Host) -> String {
+/// Looks around after what was done since the start, and tells the figure.
+fn look_around(home: &Home, before: &Host, done: &str, start: Instant) {
+    wait_for_end(&BTreeSet::new());
+    let now = host(home);
+    is_as_before(&now, before, done);
     let [descriptors, sockets, memory] =
         std::array::from_fn(|at| now.1[at].saturating_sub(before.1[at]));
-    format!("{descriptors} descriptors, {sockets} sockets and {memory} MiB more than before")
+    println!(
+        "{done} in {:.0} s: {descriptors} descriptors, {sockets} sockets and {memory} MiB more than before",
+        start.elapsed().as_secs_f64()
+    );
 }
 
 #[test]
@@ -187,14 +193,8 @@ fn alone_cycles_leave_the_host_as_it_was() {
             home.hull(&["rm", "-f", &name]).exits(0);
         }
         if is_told(number, cycles) {
-            wait_for_end(&BTreeSet::new());
-            let now = host(&home);
-            is_as_before(&now, &before, &format!("{number} cycles"));
-            println!(
-                "{number} cycles of run, exec, stop and rm in {:.0} s: {}",
-                start.elapsed().as_secs_f64(),
-                grown(&now, &before)
-            );
+            let done = format!("{number} cycles of run, exec, stop and rm");
+            look_around(&home, &before, &done, start);
         }
     }
 }

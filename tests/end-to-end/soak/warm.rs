@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tests::{Vm, amount, vm};
 
-use super::{Home, grown, host, is_as_before, is_told};
+use super::{Home, host, is_told, look_around};
 use crate::leftovers::wait_for_end;
 
 /// What a run sees of itself, and last what no two may have in common.
@@ -44,14 +44,8 @@ fn alone_warm_runs_tell_the_same_and_leave_nothing() {
         assert_eq!(same, first[which].0, "run {number}");
         assert!(owns.insert(own), "run {number}");
         if is_told(number, runs) {
-            wait_for_end(&BTreeSet::new());
-            let now = host(&home);
-            is_as_before(&now, &before, &format!("{number} runs"));
-            println!(
-                "{number} runs from templates, all with the same result, in {:.0} s: {}",
-                start.elapsed().as_secs_f64(),
-                grown(&now, &before)
-            );
+            let done = format!("{number} runs from templates, all with the same result,");
+            look_around(&home, &before, &done, start);
         }
     }
 }
