@@ -206,22 +206,28 @@ impl Container {
 
     /// How it stands.
     pub(crate) fn state(&self) -> State {
-        let state = match self.read_json(STATE) {
+        let state = self.written_state();
+        if !state.runs() || self.is_supervised() {
+            return state;
+        }
+        // Its supervisor may have written down the end since, before it went.
+        match self.written_state() {
+            state if state.runs() => State {
+                pid: 0,
+                vmm: 0,
+                status: Status::Exited,
+                exit_code: KILLED,
+                error: "its supervisor was killed, or the host restarted".to_owned(),
+                ..state
+            },
+            state => state,
+        }
+    }
+
+    fn written_state(&self) -> State {
+        match self.read_json(STATE) {
             Ok(state) => state.unwrap_or_default(),
             Err(error) => State::lost(crate::failure::line(&error)),
-        };
-        match state.status {
-            Status::Running | Status::Paused | Status::Restarting if !self.is_supervised() => {
-                State {
-                    pid: 0,
-                    vmm: 0,
-                    status: Status::Exited,
-                    exit_code: KILLED,
-                    error: "its supervisor was killed, or the host restarted".to_owned(),
-                    ..state
-                }
-            }
-            _ => state,
         }
     }
 
@@ -448,4 +454,4 @@ fn open_directory(path: &Path) -> Result<OwnedFd, ContainerError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,6 +13,9 @@ use crate::control::{Answer, ControlError, Ended, Request, Socket};
 use crate::failure::Failure;
 use crate::{session, signal, store};
 
+#[cfg(test)]
+mod tests;
+
 /// How long a guest has to obey SIGKILL before its virtual machine is ended.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a supervisor has to go once its container has ended, or to answer.
@@ -60,29 +63,37 @@ pub(super) fn each(
 
 /// A connection to the container's supervisor, which has answered; none where it has none.
 pub(super) fn connect(container: &Container) -> Result<Option<Socket>, Failure> {
-    let greeted = Socket::connect(container.directory()).and_then(|socket| {
-        socket.send(&Request::Greet, None)?;
-        Ok(socket)
-    });
-    let socket = match greeted {
-        Ok(socket) => socket,
-        Err(ControlError::Socket(Errno::CONNREFUSED | Errno::NOENT | Errno::PIPE)) => {
-            return Ok(None);
-        }
-        Err(ControlError::Socket(Errno::AGAIN)) => return Err(silent(container)),
-        Err(error) => return Err(error.into()),
-    };
     let start = Instant::now();
     while let Some(left) = SUPERVISOR_LIMIT.checked_sub(start.elapsed()) {
-        match next(&socket, Some(left)) {
-            Ok(Some(Answer::Done)) => return Ok(Some(socket)),
-            Ok(_) => {}
-            // It went before it heard.
-            Err(ControlError::Closed) => return Ok(None),
+        match greet(container, left) {
+            Ok(socket) => return Ok(Some(socket)),
+            // It does not listen yet, or no more: soon it does, or is gone and has written down how it ended.
+            Err(
+                ControlError::Closed
+                | ControlError::Socket(Errno::CONNREFUSED | Errno::NOENT | Errno::PIPE),
+            ) => {
+                if container.wait_for_supervisor(Duration::from_millis(5)) {
+                    return Ok(None);
+                }
+            }
+            Err(ControlError::Socket(Errno::AGAIN | Errno::TIMEDOUT)) => break,
             Err(error) => return Err(error.into()),
         }
     }
     Err(silent(container))
+}
+
+/// A connection to who listens for the container, which answers within this time.
+fn greet(container: &Container, limit: Duration) -> Result<Socket, ControlError> {
+    let socket = Socket::connect(container.directory())?;
+    socket.send(&Request::Greet, None)?;
+    let start = Instant::now();
+    while let Some(left) = limit.checked_sub(start.elapsed()) {
+        if let Some(Answer::Done) = next(&socket, Some(left))? {
+            return Ok(socket);
+        }
+    }
+    Err(ControlError::Socket(Errno::TIMEDOUT))
 }
 
 /// Somebody has stopped the supervisor, or the host has no time for it.
@@ -169,7 +180,10 @@ pub(super) fn starts(socket: &Socket) -> Result<(), Failure> {
 }
 
 /// Waits for the end of what the connection is about, for so long at most.
-pub(super) fn ended(socket: &Socket, limit: Option<Duration>) -> Result<Option<Ended>, Failure> {
+pub(super) fn ended(
+    socket: &Socket,
+    limit: Option<Duration>,
+) -> Result<Option<Ended>, ControlError> {
     let start = Instant::now();
     loop {
         let left = match limit {
@@ -205,8 +219,8 @@ pub(super) fn stop(container: &Container, signal: u8, grace: Duration) -> Result
     };
     let asked = end(container, &socket, signal, grace);
     match asked {
-        // It has ended, and its supervisor with it, before all was asked.
-        Err(_) if !container.is_supervised() => {}
+        // It has ended, and its supervisor goes with it, before all was asked.
+        Err(_) if container.wait_for_supervisor(SUPERVISOR_LIMIT) => {}
         asked => asked?,
     }
     match container.wait_for_supervisor(SUPERVISOR_LIMIT) {

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::ask;
 use crate::container::events;
-use crate::control::Request;
+use crate::control::{ControlError, Request};
 use crate::failure::Failure;
 use crate::session;
 use crate::signal;
@@ -82,17 +84,22 @@ pub(super) fn wait(args: &Names, root: Option<PathBuf>) -> Result<ExitCode, Fail
     let containers = ask::containers(root)?;
     for name in &args.containers {
         let container = ask::find(&containers, name)?;
-        let told = match ask::connect(&container)? {
-            Some(socket) => {
-                socket.send(&Request::Wait, None)?;
-                ask::ended(&socket, None)?
+        let told = loop {
+            let Some(socket) = ask::connect(&container)? else {
+                break None;
+            };
+            let asked = socket.send(&Request::Wait, None);
+            match asked.and_then(|()| ask::ended(&socket, None)) {
+                // It has ended before it was asked, and may begin again.
+                Err(ControlError::Closed | ControlError::Socket(Errno::PIPE)) => {}
+                told => break told?,
             }
-            None => None,
         };
         let code = match told.map(|ended| ended.result) {
             Some(Ok(status)) => session::exit_code(status),
             Some(Err(failure)) => failure.exit_code(),
-            None => container.state().exit_code,
+            // It may have been removed, too.
+            None => ask::find(&containers, name)?.state().exit_code,
         };
         println!("{code}");
     }

@@ -62,6 +62,14 @@ pub(crate) enum Status {
 }
 
 impl State {
+    /// Whether it has a supervisor, unless that was killed.
+    pub(crate) fn runs(&self) -> bool {
+        match self.status {
+            Status::Running | Status::Paused | Status::Restarting => true,
+            Status::Created | Status::Exited => false,
+        }
+    }
+
     /// Where its ports are published now.
     pub(crate) fn bound(&self) -> Vec<Bound> {
         match self.status {

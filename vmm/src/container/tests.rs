@@ -4,7 +4,7 @@ use protocol::Process;
 
 use super::*;
 
-fn task() -> Task {
+pub(crate) fn task() -> Task {
     Task {
         container: protocol::Container::default(),
         process: Process {
@@ -23,7 +23,7 @@ fn task() -> Task {
     }
 }
 
-fn config(name: &str) -> Config {
+pub(crate) fn config(name: &str) -> Config {
     Config {
         id: new_id().unwrap(),
         name: name.to_owned(),
@@ -32,7 +32,7 @@ fn config(name: &str) -> Config {
     }
 }
 
-fn home() -> (tempfile::TempDir, Containers) {
+pub(crate) fn home() -> (tempfile::TempDir, Containers) {
     let place = tempfile::tempdir().unwrap();
     let containers = Containers::open(place.path()).unwrap();
     (place, containers)
@@ -104,6 +104,39 @@ fn a_state_without_a_supervisor_is_an_end() {
     assert_eq!((state.status, state.exit_code), (Status::Exited, KILLED));
     assert_eq!(state.started, 5, "what is known is kept");
     assert!(!state.error.is_empty());
+}
+
+/// Whoever looks while a supervisor writes down the end and goes sees that end, and none that it makes up.
+#[test]
+fn an_end_that_is_written_while_somebody_looks_is_that_end() {
+    let (_place, containers) = home();
+    let (made, supervision) = containers.create(config("name"), &task()).unwrap();
+    drop(supervision);
+    let state = |status, exit_code| State {
+        status,
+        exit_code,
+        ..State::default()
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                seen.push(made.state().exit_code);
+            }
+            seen
+        });
+        for _ in 0..2_000 {
+            let supervision = made.supervise().unwrap();
+            made.set_state(&state(Status::Running, 0)).unwrap();
+            made.set_state(&state(Status::Exited, 5)).unwrap();
+            drop(supervision);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let seen = looker.join().unwrap();
+        assert!(seen.contains(&5));
+        assert!(!seen.contains(&KILLED), "of {}", seen.len());
+    });
 }
 
 #[test]
