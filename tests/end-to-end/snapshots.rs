@@ -181,9 +181,12 @@ fn two_copies_share_no_random_number_and_have_the_right_time() {
         store.hull(&run).finish().exits(0);
     }
     let lines = |name: &str| -> Vec<String> {
-        store.wait_for(name, "t ");
-        std::thread::sleep(Duration::from_millis(500));
-        store.logs(name).lines().map(str::to_owned).collect()
+        let mut text = String::new();
+        eventually("four rounds", || {
+            text = store.logs(name);
+            text.matches("t ").count() > 4
+        });
+        text.lines().map(str::to_owned).collect()
     };
     let (a, b) = (lines("first"), lines("second"));
     let random = |lines: &[String]| -> HashSet<String> {
