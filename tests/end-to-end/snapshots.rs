@@ -182,7 +182,7 @@ fn two_copies_share_no_random_number_and_have_the_right_time() {
     }
     let lines = |name: &str| -> Vec<String> {
         let mut text = String::new();
-        eventually("four rounds", || {
+        eventually("five rounds", || {
             text = store.logs(name);
             text.matches("t ").count() > 4
         });
