@@ -85,14 +85,10 @@ fn a_container_goes_on_while_its_memory_is_written() {
     store.wait_for("source", "filled");
     let paused = store.pause_for(&[], "one");
     store.hull(&["snapshot", "rm", "one"]).finish().exits(0);
-    // It stands still as well while others have the processor.
-    let mut live = Vec::new();
-    while live.iter().all(|pause| pause * 3 >= paused) {
-        assert!(live.len() < 4, "{live:?} {paused}");
-        live.push(store.pause_for(&["--live"], "two"));
-        store.hull(&["snapshot", "rm", "two"]).finish().exits(0);
-    }
+    let live = store.pause_for(&["--live"], "two");
+    assert!(live * 3 < paused, "{live} {paused}");
     // Another one, for nothing is left of the first, and what goes on from it.
+    store.hull(&["snapshot", "rm", "two"]).finish().exits(0);
     store.pause_for(&["--live"], "three");
     let copy = ["run", "-d", "--from", "three", "--name", "copy"];
     store.hull(&copy).finish().exits(0);
