@@ -251,6 +251,36 @@ fn no_access_is_lost_however_often_a_guest_is_paused() {
     assert!(counts.interrupted >= PAUSES as u64);
 }
 
+/// Of a guest that is younger than a second, where the host lets it be, which is what KVM before Linux 6.8 needs help with.
+#[test]
+fn time_goes_on_where_it_was_however_young_a_guest_is() {
+    let machine = built(2).boot_code(&COUNT.concat()).unwrap();
+    let machine = machine.run(None, None).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let machine = machine.pause().unwrap();
+    let copy = clone_of(&machine);
+    let milliseconds = |machine: &Machine<Paused>| {
+        machine
+            .state
+            .vcpus
+            .iter()
+            .map(|vcpu| {
+                let (ticks, each) = vcpu.clock().unwrap();
+                Duration::from_millis(ticks / each)
+            })
+            .collect::<Vec<_>>()
+    };
+    let start = Instant::now();
+    let saved = milliseconds(&machine);
+    let copy = copy.restore(&machine.save().unwrap()).unwrap();
+    let restored = milliseconds(&copy);
+    let most = 2 * start.elapsed() + Duration::from_millis(100);
+    for (saved, restored) in saved.into_iter().zip(restored) {
+        assert!(restored >= saved, "{restored:?} after {saved:?}");
+        assert!(restored <= saved + most, "{restored:?} after {saved:?}");
+    }
+}
+
 #[test]
 fn another_shape_is_refused() {
     let (machine, state) = counting();

@@ -9,11 +9,13 @@ use kvm_bindings::{
 use kvm_ioctls::{Kvm, VcpuFd};
 use serde::{Deserialize, Serialize};
 
-use super::Vcpu;
+use super::{TSC, Vcpu};
 use crate::sys;
 
 /// Registers a single KVM call takes at most.
 const MSR_BATCH: usize = 64;
+/// More milliseconds than what KVM takes for the same moment when time-stamp counters are set.
+const ANOTHER_MOMENT: u64 = 4_000;
 
 /// A processor at rest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +81,19 @@ fn write_msrs(fd: &VcpuFd, entries: &[kvm_msr_entry]) -> io::Result<()> {
     Ok(())
 }
 
+/// What to write into the first processor's registers. Its time-stamp counter is set to another moment before its own.
+///
+/// A counter within a second of the one that KVM was given last is put in step with that, for processors shall agree. Before Linux
+/// 6.8 a new machine's zero counts as given, and a guest that has lived for less than a second would see its counter go back.
+fn first_of_all(msrs: &[kvm_msr_entry], tsc_khz: u32) -> Vec<kvm_msr_entry> {
+    let counter = msrs.iter().find(|entry| entry.index == TSC);
+    let elsewhere = counter.map(|entry| kvm_msr_entry {
+        data: entry.data.wrapping_add(ANOTHER_MOMENT * u64::from(tsc_khz)),
+        ..*entry
+    });
+    elsewhere.into_iter().chain(msrs.iter().copied()).collect()
+}
+
 impl Vcpu {
     /// Features it was made with.
     pub(crate) fn features(&self) -> io::Result<Vec<kvm_cpuid_entry2>> {
@@ -125,9 +140,33 @@ impl Vcpu {
         fd.set_debug_regs(&state.debug)?;
         fd.set_lapic(&state.lapic)?;
         // After the APIC: setting its timer's mode clears the deadline.
-        write_msrs(fd, &state.msrs)?;
+        match self.index {
+            0 => write_msrs(fd, &first_of_all(&state.msrs, state.tsc_khz))?,
+            _ => write_msrs(fd, &state.msrs)?,
+        }
         // Last: the others may raise or clear events.
         fd.set_vcpu_events(&state.events)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_processors_time_is_set_from_afar() {
+        let entry = |index, data| kvm_msr_entry {
+            index,
+            data,
+            ..Default::default()
+        };
+        let saved = [entry(1, 2), entry(TSC, 50)];
+        let [far, rest @ ..] = &first_of_all(&saved, 1_000)[..] else {
+            panic!("nothing is written");
+        };
+        assert_eq!((far.index, far.data), (TSC, 4_000_050));
+        assert_eq!(rest, saved);
+        assert_eq!(first_of_all(&saved[..1], 1_000), saved[..1]);
     }
 }
