@@ -1,5 +1,6 @@
 //! Machines that stand still: pause, save, restore, clone.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use vm_memory::Bytes;
@@ -10,30 +11,35 @@ use super::*;
 const COUNTER: GuestAddress = GuestAddress(0x40_0000);
 const FLAG: GuestAddress = GuestAddress(0x40_1000);
 
+/// Confines this process, which keeps the file, and has a machine count in it.
+fn counting_in_jail(memory: &File) -> Machine<Running> {
+    let kvm = kvm();
+    crate::jail::enter(
+        &crate::jail::Needs {
+            descriptors: &[kvm.as_fd(), memory.as_fd()],
+            writes: true,
+            saves: true,
+            network: crate::jail::Network::None,
+            threads: 1,
+        },
+        &mut crate::jail::Shares::default(),
+    );
+    let config = VmConfig {
+        memory: Memory::SMALLEST,
+        ..VmConfig::default()
+    };
+    let zeros = GuestMemory::new(config.memory).unwrap();
+    let machine = Machine::new(kvm, config, zeros).unwrap();
+    let machine = machine.boot_code(&COUNT.concat()).unwrap();
+    machine.run(None, None).unwrap()
+}
+
 /// A machine inside the jail is saved by its first thread, with what that may still call.
 #[test]
 fn a_machine_is_saved_inside_the_jail() {
     let memory = tempfile::tempfile().unwrap();
     let status = crate::sys::hostile::in_child(|| {
-        let kvm = kvm();
-        crate::jail::enter(
-            &crate::jail::Needs {
-                descriptors: &[kvm.as_fd(), memory.as_fd()],
-                writes: true,
-                saves: true,
-                network: crate::jail::Network::None,
-                threads: 1,
-            },
-            &mut crate::jail::Shares::default(),
-        );
-        let config = VmConfig {
-            memory: Memory::SMALLEST,
-            ..VmConfig::default()
-        };
-        let zeros = GuestMemory::new(config.memory).unwrap();
-        let machine = Machine::new(kvm, config, zeros).unwrap();
-        let machine = machine.boot_code(&COUNT.concat()).unwrap();
-        let machine = machine.run(None, None).unwrap();
+        let machine = counting_in_jail(&memory);
         while counter(machine.memory()) < 10 {
             std::hint::spin_loop();
         }
@@ -52,25 +58,7 @@ fn a_machine_is_saved_inside_the_jail() {
 fn a_machine_is_held_inside_the_jail_and_goes_on() {
     let memory = tempfile::tempfile().unwrap();
     let status = crate::sys::hostile::in_child(|| {
-        let kvm = kvm();
-        crate::jail::enter(
-            &crate::jail::Needs {
-                descriptors: &[kvm.as_fd(), memory.as_fd()],
-                writes: true,
-                saves: true,
-                network: crate::jail::Network::None,
-                threads: 1,
-            },
-            &mut crate::jail::Shares::default(),
-        );
-        let config = VmConfig {
-            memory: Memory::SMALLEST,
-            ..VmConfig::default()
-        };
-        let zeros = GuestMemory::new(config.memory).unwrap();
-        let machine = Machine::new(kvm, config, zeros).unwrap();
-        let machine = machine.boot_code(&COUNT.concat()).unwrap();
-        let mut machine = machine.run(None, None).unwrap();
+        let mut machine = counting_in_jail(&memory);
         for _ in 0..3 {
             let before = counter(machine.memory());
             while counter(machine.memory()) < before + 10 {
