@@ -1,5 +1,7 @@
 //! A guest's end that is not the command's says what it was: a panic, a triple fault, a VMM that is gone.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use tests::fixture::scratch;
 use tests::vm;
@@ -132,4 +134,18 @@ END
         .run(script)
         .exits(125)
         .complains("Attempted to kill init");
+}
+
+#[test]
+fn a_run_that_does_not_end_is_looked_at() {
+    let place = scratch("late").unwrap();
+    let late = vm().host_env("HULL_ROOT", place.join("store"));
+    let late = late.limit(Duration::from_secs(40));
+    let panic = std::panic::catch_unwind(|| late.run("sleep 1000")).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.starts_with("The run took longer than 40s"), "{said}");
+    // The guest's interrupts, twice, and the launcher, the supervisor and two threads of the VMM.
+    assert_eq!(said.matches("\nintr ").count(), 2, "{said}");
+    assert!(said.matches(" waits in ").count() >= 4, "{said}");
+    std::fs::remove_dir_all(place).unwrap();
 }

@@ -10,6 +10,7 @@ pub mod bench;
 mod container;
 pub mod fixture;
 pub mod hostile;
+mod late;
 pub mod registry;
 pub mod run;
 pub mod timings;

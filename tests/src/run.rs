@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{PATIENCE, fixture};
+use crate::{PATIENCE, fixture, late};
 
 /// The built program: `$HULL`, else what `cargo xtask build` has made.
 #[must_use]
@@ -178,7 +178,11 @@ impl Vm {
         let mut command = Command::new(words.next().unwrap_or(&program));
         // The makers of templates that runs leave behind would take time from tests of other things.
         command.env("HULL_ROOT", store()).env("HULL_START", "cold");
+        let mut root = store().into_os_string();
         for (name, value) in self.environment {
+            if let ("HULL_ROOT", Some(other)) = (&*name.to_string_lossy(), &value) {
+                root.clone_from(other);
+            }
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -214,6 +218,7 @@ impl Vm {
         let stderr = collect(child.stderr.take());
         Running {
             told,
+            root,
             child,
             started,
             limit: self.limit,
@@ -245,6 +250,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
 /// A run that goes on.
 pub struct Running {
     told: String,
+    root: OsString,
     child: Child,
     started: Instant,
     limit: Duration,
@@ -268,6 +274,7 @@ impl Running {
             match self.stdout.recv_timeout(left) {
                 Ok(block) => said.extend(block),
                 Err(_) => {
+                    let seen = late::look(&self.root);
                     let _ = self.child.kill();
                     let stderr: Vec<u8> = self.stderr.iter().flatten().collect();
                     let (said, stderr) = (
@@ -275,7 +282,7 @@ impl Running {
                         String::from_utf8_lossy(&stderr),
                     );
                     panic!(
-                        "{} never said {text:?}\nstdout: {said}\nstderr: {stderr}",
+                        "{} never said {text:?}\nstdout: {said}\nstderr: {stderr}\n{seen}",
                         self.told
                     );
                 }
@@ -311,7 +318,7 @@ impl Running {
     #[must_use]
     pub fn finish(mut self) -> Outcome {
         drop(self.stdin.take());
-        let mut late = false;
+        let mut seen = None;
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
@@ -319,7 +326,7 @@ impl Running {
                     thread::sleep(Duration::from_millis(5))
                 }
                 _ => {
-                    late = true;
+                    seen = Some(late::look(&self.root));
                     let _ = self.child.kill();
                     break self.child.wait().unwrap_or(ExitStatus::from_raw(9));
                 }
@@ -335,11 +342,12 @@ impl Running {
             stdout,
             stderr,
         };
-        assert!(
-            !late,
-            "The run took longer than {:?}: {outcome:?}",
-            self.limit
-        );
+        if let Some(seen) = seen {
+            panic!(
+                "The run took longer than {:?}: {outcome:?}\n{seen}",
+                self.limit
+            );
+        }
         outcome
     }
 }
