@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -60,13 +61,30 @@ pub(crate) fn all(names: &[String], seconds: u32) -> Result<()> {
         "{:<12} {:>12} {:>10} {:>9} {:>8} {:>9}",
         "target", "executions", "a second", "edges", "inputs", "peak MiB"
     );
-    for name in wanted {
-        let row = progress::step(&format!("Fuzzing {name} for {seconds} s"), || {
-            fuzz(name, seconds)
-        })?;
-        println!("{row}");
+    // A target is one thread.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    for names in wanted.chunks(processors) {
+        let what = format!("Fuzzing {} for {seconds} s", names.join(" and "));
+        for row in progress::step(&what, || at_once(names, seconds))? {
+            println!("{row}");
+        }
     }
     Ok(())
+}
+
+/// Runs some targets at the same time, and returns their rows of the table.
+fn at_once(names: &[String], seconds: u32) -> Result<Vec<String>> {
+    thread::scope(|scope| {
+        let runs: Vec<_> = names
+            .iter()
+            .map(|name| scope.spawn(|| fuzz(name, seconds)))
+            .collect();
+        let rows = runs.into_iter().map(|run| {
+            run.join()
+                .unwrap_or_else(|_| bail!("The thread of a target has died"))
+        });
+        rows.collect()
+    })
 }
 
 /// Every target, by name.
