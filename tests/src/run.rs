@@ -178,11 +178,7 @@ impl Vm {
         let mut command = Command::new(words.next().unwrap_or(&program));
         // The makers of templates that runs leave behind would take time from tests of other things.
         command.env("HULL_ROOT", store()).env("HULL_START", "cold");
-        let mut root = store().into_os_string();
         for (name, value) in self.environment {
-            if let ("HULL_ROOT", Some(other)) = (&*name.to_string_lossy(), &value) {
-                root.clone_from(other);
-            }
             match value {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
@@ -200,6 +196,9 @@ impl Vm {
         } else {
             Stdio::piped()
         });
+        let mut set = command.get_envs();
+        let root = set.find_map(|(name, value)| value.filter(|_| name == "HULL_ROOT"));
+        let root = root.map_or_else(|| store().into(), OsStr::to_owned);
         let told = format!("{command:?}");
         let started = Instant::now();
         let mut child = command
