@@ -4,19 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+pub(crate) use tests::run::processes;
 use tests::vm;
-
-/// The processes of hull, by id: their program is ours.
-pub(crate) fn processes() -> BTreeSet<String> {
-    let program = std::fs::canonicalize(tests::run::program()).unwrap();
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program) {
-            found.insert(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
-}
 
 pub(crate) fn files(directory: &std::path::Path) -> BTreeSet<String> {
     let output = std::process::Command::new("find")

@@ -253,18 +253,12 @@ fn a_maker_that_is_killed_leaves_nothing_that_hinders() {
     eventually("a draft or a template", || {
         store.drafts() > 0 || !store.templates().is_empty()
     });
-    let program = std::fs::canonicalize(tests::run::program()).unwrap();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let is_ours = std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program);
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+    for process in tests::run::processes() {
+        let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
         let root = format!("HULL_ROOT={}", store.0.display());
         let of_store = String::from_utf8_lossy(&environment).contains(&root);
-        let id = entry.file_name().to_string_lossy().parse().ok();
-        if let (true, true, Some(id)) = (
-            is_ours,
-            of_store,
-            id.and_then(rustix::process::Pid::from_raw),
-        ) {
+        let id = process.parse().ok();
+        if let (true, Some(id)) = (of_store, id.and_then(rustix::process::Pid::from_raw)) {
             let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
         }
     }

@@ -2,10 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::program;
+use crate::run::{processes, program};
 
 /// Seconds that a guest may take to say something.
 const MOST: &str = "20";
@@ -17,12 +16,12 @@ pub(crate) fn look(root: &OsStr) -> String {
     for _ in 0..2 {
         guests(root, &mut seen);
     }
-    for process in entries(Path::new("/proc")) {
-        if std::fs::read_link(process.join("exe")).is_ok_and(|exe| exe == program()) {
-            for thread in entries(&process.join("task")) {
-                let at = std::fs::read_to_string(thread.join("wchan")).unwrap_or_default();
-                let _ = writeln!(seen, "{} waits in {at}", thread.display());
-            }
+    for process in processes() {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let thread = thread.path();
+            let at = std::fs::read_to_string(thread.join("wchan")).unwrap_or_default();
+            let _ = writeln!(seen, "{} waits in {at}", thread.display());
         }
     }
     seen
@@ -45,9 +44,4 @@ fn hull(root: &OsStr, words: &[&str]) -> String {
         }
         Err(error) => error.to_string(),
     }
-}
-
-fn entries(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries.flatten().map(|entry| entry.path()).collect()
 }

@@ -1,5 +1,6 @@
 //! One run of the real program and what came of it. Knows hull's command line; knows no test.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -15,6 +16,19 @@ use crate::{PATIENCE, fixture, late};
 #[must_use]
 pub fn program() -> PathBuf {
     std::env::var_os("HULL").map_or_else(|| crate::target().join("hull/bin/hull"), Into::into)
+}
+
+/// The processes of hull, by id: their program is ours.
+#[must_use]
+pub fn processes() -> BTreeSet<String> {
+    let program = std::fs::canonicalize(program()).unwrap();
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program) {
+            found.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
 }
 
 /// The store that the tests share: an image is converted by the first that needs it.
